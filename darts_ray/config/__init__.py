@@ -1,0 +1,58 @@
+"""Configuration: typed models, YAML in, resolved YAML out."""
+
+from darts_ray.config.data import AugmentConfig, ColorJitter, DataConfig
+from darts_ray.config.loading import build_config, load_config, parse_yaml, to_yaml
+from darts_ray.config.retrain import (
+    ConvNetworkConfig,
+    RecurrentNetworkConfig,
+    RetrainConfig,
+    RetrainOptimConfig,
+    TrainingRecipe,
+)
+from darts_ray.config.search import (
+    ConvSupernetConfig,
+    RecurrentDropoutConfig,
+    RecurrentSupernetConfig,
+    SearchConfig,
+    SearchOptimConfig,
+    SpaceConfig,
+)
+from darts_ray.config.study import (
+    Axis,
+    ExportSection,
+    ResourcesSection,
+    RetrainSection,
+    SelectSection,
+    StudyConfig,
+    TrackingSection,
+    TuneSection,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Axis",
+    "ColorJitter",
+    "ConvNetworkConfig",
+    "ConvSupernetConfig",
+    "DataConfig",
+    "ExportSection",
+    "RecurrentDropoutConfig",
+    "RecurrentNetworkConfig",
+    "RecurrentSupernetConfig",
+    "ResourcesSection",
+    "RetrainConfig",
+    "RetrainOptimConfig",
+    "RetrainSection",
+    "SearchConfig",
+    "SearchOptimConfig",
+    "SelectSection",
+    "SpaceConfig",
+    "StudyConfig",
+    "TrackingSection",
+    "TrainingRecipe",
+    "TuneSection",
+    "build_config",
+    "load_config",
+    "parse_yaml",
+    "to_yaml",
+]

@@ -1,0 +1,147 @@
+"""One retraining of a derived network from scratch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from darts_ray.config.base import (
+    Fraction,
+    Model,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+)
+from darts_ray.config.data import AugmentConfig, DataConfig
+from darts_ray.config.search import Device, Precision, RecurrentDropoutConfig, fill_network_kind
+from darts_ray.errors import ConfigError
+from darts_ray.space import Genotype, RecurrentGenotype, zoo
+
+
+class ConvNetworkConfig(Model):
+    """Size and regularisation of a derived conv network (defaults: CIFAR-10 in the paper)."""
+
+    kind: Literal["conv"] = "conv"
+    style: Literal["cifar", "imagenet"] = Field(
+        "cifar", description="imagenet: a stem of three stride-2 convs, for large images."
+    )
+    channels: PositiveInt = 36
+    layers: PositiveInt = 20
+    auxiliary: bool = Field(True, description="Train a second head after two thirds.")
+    auxiliary_weight: NonNegativeFloat = 0.4
+    drop_path: Probability = Field(0.2, description="Reached linearly over the epochs.")
+
+
+class RecurrentNetworkConfig(Model):
+    """Size and regularisation of a derived recurrent network (defaults: PTB in the paper)."""
+
+    kind: Literal["recurrent"] = "recurrent"
+    embedding_dim: PositiveInt = 850
+    hidden_dim: PositiveInt = 850
+    dropout: RecurrentDropoutConfig = RecurrentDropoutConfig(word=0.1)
+    bptt: PositiveInt = Field(35, description="Mean sequence length in tokens.")
+    tar_beta: NonNegativeFloat = 1e-3
+    short_sequence_probability: Probability = 0.05
+
+
+NetworkConfig = Annotated[ConvNetworkConfig | RecurrentNetworkConfig, Field(discriminator="kind")]
+
+
+class RetrainOptimConfig(Model):
+    """Optimisation of a derived network."""
+
+    lr: PositiveFloat = 0.025
+    schedule: Literal["cosine", "exponential", "constant"] = Field(
+        "cosine", description="cosine: to lr_min; exponential: x decay per epoch."
+    )
+    lr_min: NonNegativeFloat = 0.0
+    decay: float = Field(0.97, gt=0, le=1)
+    warmup_epochs: NonNegativeInt = 0
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 3e-4
+    grad_clip: PositiveFloat = 5.0
+    label_smoothing: Probability = 0.0
+    asgd_patience: PositiveInt | None = Field(
+        None,
+        description="Switch to averaged SGD when the validation loss has not improved for this"
+        " many epochs (text; the paper: 5).",
+    )
+    accumulate: PositiveInt = Field(1, description="Batches per optimiser step.")
+
+
+class TrainingRecipe(Model):
+    """How a derived network is trained, whatever the genotype (defaults: CIFAR-10 in the paper)."""
+
+    network: NetworkConfig = ConvNetworkConfig()
+    optim: RetrainOptimConfig = RetrainOptimConfig()
+    augment: AugmentConfig = AugmentConfig(cutout=16)
+    epochs: PositiveInt = 600
+    batch_size: PositiveInt = 96
+    eval_batch_size: PositiveInt | None = Field(None, description="Default: batch_size.")
+    max_steps: PositiveInt | None = Field(None, description="Steps per epoch at most.")
+    device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
+    precision: Precision = Field("float32", description="bfloat16: autocast.")
+    channels_last: bool = Field(True, description="Memory layout of images; usually faster.")
+    compile: bool = Field(False, description="torch.compile; pays off only for long runs.")
+    deterministic: bool = Field(
+        False, description="Bit-identical repeats on one machine, at some cost on GPUs."
+    )
+
+
+class RetrainConfig(TrainingRecipe):
+    """One retraining, complete: what `RetrainTrainable` takes as its param_space."""
+
+    data: DataConfig = DataConfig()
+    genotype: str | dict[str, Any] = Field(
+        "DARTS_V2", description="A zoo name, or a genotype as JSON or printed text."
+    )
+    train_portion: Fraction | None = Field(
+        None,
+        description="Train on this share of train and score the rest after each epoch; the"
+        " shares are those of a search with the same data and train_portion. Default: train on"
+        " everything (text always scores its own validation part).",
+    )
+    test_at_end: bool = Field(True, description="Read the test set once, after the last epoch.")
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_data(cls, values: object) -> object:
+        return fill_network_kind(values)
+
+    @field_validator("genotype")
+    @classmethod
+    def _readable(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
+        try:
+            _read_genotype(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _kinds_agree(self) -> RetrainConfig:
+        recurrent = isinstance(self.parsed_genotype(), RecurrentGenotype)
+        if recurrent != (self.network.kind == "recurrent"):
+            raise ValueError(f"genotype: does not fit a {self.network.kind} network")
+        if self.data.is_text != recurrent:
+            raise ValueError(f"data.source: {self.data.source!r} does not fit the genotype")
+        return self
+
+    def parsed_genotype(self) -> Genotype:
+        """Return the genotype to train."""
+        return _read_genotype(self.genotype)
+
+
+def _read_genotype(value: str | dict[str, Any]) -> Genotype:
+    if isinstance(value, dict):
+        return Genotype.from_dict(value)
+    return zoo[value] if value in zoo else _parse_or_explain(value)
+
+
+def _parse_or_explain(text: str) -> Genotype:
+    if not text.lstrip().startswith(("{", "Genotype")):
+        raise ConfigError(f"No published cell is named {text!r}; there are: {', '.join(zoo)}.")
+    return Genotype.parse(text)

@@ -1,0 +1,248 @@
+"""A whole study: settings x seeds, then selection, retraining and export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from darts_ray.config.base import (
+    Fraction,
+    Model,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from darts_ray.config.data import DataConfig
+from darts_ray.config.messages import explain
+from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
+from darts_ray.config.search import SearchConfig, fill_network_kind
+from darts_ray.errors import ConfigError
+
+AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
+Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One searched-over scalar: `grid` and `choice` list values, the others give two bounds."""
+
+    kind: str
+    values: tuple[Any, ...]
+
+
+class SelectSection(TrainingRecipe):
+    """A short training of every candidate cell, scored on held-out training data."""
+
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 96
+    train_portion: Fraction = Field(0.5, description="As in search; the rest scores candidates.")
+    seeds: Seeds = Field((0,), description="Trainings per candidate; scores are averaged.")
+
+
+class RetrainSection(TrainingRecipe):
+    """The full training of the winner."""
+
+    seeds: Seeds = Field((0,), description="Independent trainings of the winner.")
+    genotype: str | dict[str, Any] | None = Field(
+        None, description="Retrain this cell instead of the study's winner."
+    )
+
+
+class ExportSection(Model):
+    """The ONNX file."""
+
+    opset: int = Field(20, ge=18, le=24)
+    tolerance: PositiveFloat = Field(1e-4, description="Largest difference from torch allowed.")
+    quantize: bool = Field(False, description="Also write an int8 file, gated on accuracy.")
+    max_accuracy_drop: NonNegativeFloat = Field(
+        0.01, description="Largest loss of held-out accuracy that int8 may cost."
+    )
+
+
+class TrackingSection(Model):
+    """MLflow."""
+
+    enabled: bool = True
+    uri: str | None = Field(
+        None, description="Tracking URI; default: an SQLite file in the output folder."
+    )
+    experiment: str | None = Field(None, description="Default: the study's name.")
+    registered_model: str | None = Field(
+        None, description="Name in the model registry; default: the study's name."
+    )
+
+
+class ResourcesSection(Model):
+    """What each trial gets, and where the study runs."""
+
+    cpus_per_trial: PositiveFloat = 1.0
+    gpus_per_trial: NonNegativeFloat = Field(
+        0.0, description="A fraction shares one GPU between trials (memory is not isolated)."
+    )
+    max_concurrent: PositiveInt | None = Field(None, description="Trials at a time at most.")
+    address: str | None = Field(
+        None, description="Ray cluster; default: the one this runs in, else an embedded Ray."
+    )
+
+
+class TuneSection(Model):
+    """How Ray Tune runs the search trials, and what happens when one breaks."""
+
+    scheduler: Literal["fifo", "asha", "pbt"] = Field(
+        "fifo", description="Robustness studies need fifo: early stopping biases the seeds."
+    )
+    searcher: Literal["none", "optuna"] = "none"
+    num_samples: PositiveInt = Field(1, description="Draws of the sampled axes.")
+    max_failures: NonNegativeInt = Field(3, description="Restarts of a trial that breaks.")
+    checkpoint_every: PositiveInt = Field(1, description="Epochs between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints kept per trial.")
+    perturbation_interval: PositiveInt = Field(5, description="Epochs; pbt only.")
+    grace_period: PositiveInt = Field(5, description="Epochs before asha may stop a trial.")
+
+
+class StudyConfig(Model):
+    """Everything `darts-ray study` needs; a section that is left out is a stage not run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the folder.")
+    output: str = Field("runs", description="Folder or URI (s3://...) that holds the study.")
+    data: DataConfig = DataConfig()
+    seeds: Seeds = Field((0,), description="Independent searches of every setting.")
+    search: dict[str, Any] | None = Field(
+        None, description="A SearchConfig without data and seed; any scalar may be an axis."
+    )
+    select: SelectSection | None = None
+    retrain: RetrainSection | None = None
+    export: ExportSection | None = None
+    tracking: TrackingSection = TrackingSection()
+    resources: ResourcesSection = ResourcesSection()
+    tune: TuneSection = TuneSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_data(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for section in ("select", "retrain"):
+            if isinstance(values.get(section), dict):
+                filled = fill_network_kind({"data": values.get("data"), **values[section]})
+                assert isinstance(filled, dict)
+                values[section] = {k: v for k, v in filled.items() if k != "data"}
+        return values
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a seed is listed twice")
+        return value
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> StudyConfig:
+        if self.search is None and self.retrain is None:
+            raise ValueError("a study needs a search section, a retrain section or both")
+        if self.search is None and self.select is not None:
+            raise ValueError("select: there is nothing to select from without a search section")
+        if self.search is None and self.retrain is not None and self.retrain.genotype is None:
+            raise ValueError("retrain.genotype: needed when the study has no search section")
+        if self.export is not None and self.retrain is None:
+            raise ValueError("export: needs a retrain section, which trains what is exported")
+        if self.search is not None:
+            self._check_search()
+        if self.retrain is not None and self.retrain.genotype is not None:
+            self.retrain_config(self.retrain.genotype, self.retrain.seeds[0])
+        return self
+
+    def _check_search(self) -> None:
+        assert self.search is not None
+        for fixed in ("data", "seed"):
+            if fixed in self.search:
+                top = "data" if fixed == "data" else "seeds"
+                raise ConfigError(f"search.{fixed}: give {top!r} at the top level instead.")
+        axes = self.search_axes()
+        first = {name: axis.values[0] for name, axis in axes.items()}
+        self.search_config(first, self.seeds[0])
+        for name, axis in axes.items():
+            for value in axis.values[1:]:
+                self.search_config({**first, name: value}, self.seeds[0])
+
+    def search_axes(self) -> dict[str, Axis]:
+        """Return the searched-over scalars by dotted name, such as `optim.xi`."""
+        return dict(_find_axes(self.search or {}, ""))
+
+    def search_config(self, setting: Mapping[str, Any], seed: int) -> SearchConfig:
+        """Return the trial that a value per axis and a seed describe.
+
+        Raises:
+            ConfigError: the values do not make a valid search.
+        """
+        values = _fill(self.search or {}, setting, "")
+        try:
+            return SearchConfig.model_validate({**values, "data": self.data, "seed": seed})
+        except ValidationError as error:
+            raise ConfigError(explain(error, SearchConfig, prefix="search")) from error
+
+    def select_config(self, genotype: str | dict[str, Any], seed: int) -> RetrainConfig:
+        """Return the short training of one candidate; it never reads the test set."""
+        assert self.select is not None
+        recipe = self.select.model_dump(exclude={"seeds"})
+        return self._retrain("select", {**recipe, "test_at_end": False}, genotype, seed)
+
+    def retrain_config(self, genotype: str | dict[str, Any], seed: int) -> RetrainConfig:
+        """Return the full training of one cell."""
+        assert self.retrain is not None
+        recipe = self.retrain.model_dump(exclude={"seeds", "genotype"})
+        return self._retrain("retrain", recipe, genotype, seed)
+
+    def _retrain(
+        self, section: str, recipe: dict[str, Any], genotype: str | dict[str, Any], seed: int
+    ) -> RetrainConfig:
+        values = {**recipe, "data": self.data, "genotype": genotype, "seed": seed}
+        try:
+            return RetrainConfig.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(explain(error, RetrainConfig, prefix=section)) from error
+
+
+def _find_axes(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Axis]]:
+    for key, value in values.items():
+        if not isinstance(value, Mapping):
+            continue
+        name = f"{prefix}{key}"
+        if len(value) == 1 and (kind := next(iter(value))) in AXIS_KINDS:
+            yield name, _axis(f"search.{name}", kind, value[kind])
+        else:
+            yield from _find_axes(value, f"{name}.")
+
+
+def _axis(where: str, kind: str, values: object) -> Axis:
+    if not isinstance(values, list | tuple) or not values:
+        raise ConfigError(f"{where}.{kind}: must be a list with at least one value.")
+    if kind in ("uniform", "loguniform"):
+        try:
+            low, high = (float(value) for value in values)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{where}.{kind}: must be two numbers [low, high].") from error
+        if not low < high or (kind == "loguniform" and low <= 0):
+            above = "0 < low < high" if kind == "loguniform" else "low < high"
+            raise ConfigError(f"{where}.{kind}: needs {above}, not {list(values)}.")
+        return Axis(kind, (low, high))
+    return Axis(kind, tuple(values))
+
+
+def _fill(values: Mapping[str, Any], setting: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Replace every axis by the setting's value."""
+    filled: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name in setting:
+            filled[key] = setting[name]
+        elif isinstance(value, Mapping):
+            filled[key] = _fill(value, setting, f"{name}.")
+        else:
+            filled[key] = value
+    return filled

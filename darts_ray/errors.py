@@ -1,0 +1,55 @@
+"""Every error a user can meet: what is wrong, where, and what to do about it.
+
+The command line turns a `DartsError` into one message and the class's exit code: 2 when the
+user's input is wrong (nothing has been started), 1 when a run failed.
+"""
+
+from __future__ import annotations
+
+
+class DartsError(Exception):
+    """Base of all errors that darts_ray raises on purpose; the message is meant for the user."""
+
+    exit_code = 1
+
+
+class ConfigError(DartsError):
+    """A configuration, genotype, search space or command-line value is wrong."""
+
+    exit_code = 2
+
+
+class DataError(DartsError):
+    """A dataset is missing, unreadable or does not fit the configuration."""
+
+    exit_code = 2
+
+
+class ResourceError(DartsError):
+    """The machine or cluster cannot give what the configuration asks for."""
+
+    exit_code = 2
+
+
+class StudyError(DartsError):
+    """A study folder is missing, belongs to another study or lacks an earlier stage's result."""
+
+    exit_code = 2
+
+
+class TrackingError(DartsError):
+    """A tracking server that was named in the configuration does not answer."""
+
+    exit_code = 2
+
+
+class NonFiniteLossError(DartsError):
+    """A loss became NaN or infinite; the message names the epoch and the step."""
+
+
+class CheckpointError(DartsError):
+    """A checkpoint or state dict does not fit the network, or cannot be read."""
+
+
+class ExportError(DartsError):
+    """An exported network does not compute what the PyTorch network computes."""
