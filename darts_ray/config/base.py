@@ -15,6 +15,6 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Model(BaseModel):
-    """Frozen, and an unknown key is an error rather than an option that is accepted and ignored."""
+    """Frozen; an unknown key is an error, never an option that is accepted and ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

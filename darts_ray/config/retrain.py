@@ -73,7 +73,7 @@ class RetrainOptimConfig(Model):
 
 
 class TrainingRecipe(Model):
-    """How a derived network is trained, whatever the genotype (defaults: CIFAR-10 in the paper)."""
+    """How any derived network is trained (defaults: CIFAR-10 in the paper)."""
 
     network: NetworkConfig = ConvNetworkConfig()
     optim: RetrainOptimConfig = RetrainOptimConfig()

@@ -1,0 +1,190 @@
+"""Configurations load, resolve and explain what is wrong."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from darts_ray.config import StudyConfig, build_config, load_config, parse_yaml, to_yaml
+from darts_ray.errors import ConfigError, DartsError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+STUDY = """
+name: example
+data: {source: digits}
+seeds: [0, 1]
+search:
+  network: {channels: 4, layers: 2}
+  optim:
+    order: {grid: [first, unrolled]}
+    weight_lr: 3e-4
+    xi: {loguniform: [1e-3, 1e-1]}
+select: {epochs: 2}
+retrain: {seeds: [0, 1], network: {channels: 8}}
+export: {}
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    return file
+
+
+def test_numbers_that_yaml_reads_as_text(study_file: Path) -> None:
+    # PyYAML reads 3e-4 as a string; the models turn it into the number.
+    config = load_config(study_file)
+    trial = config.search_config({"optim.order": "first", "optim.xi": 0.01}, seed=1)
+    assert trial.optim.weight_lr == 3e-4
+    assert config.search_axes()["optim.xi"].values == (1e-3, 1e-1)
+
+
+def test_sections_inherit_the_study_data(study_file: Path) -> None:
+    config = load_config(study_file, ["data.split_seed=7"])
+    assert config.search_config({"optim.order": "first", "optim.xi": 1}, 0).data.split_seed == 7
+    assert config.retrain_config("DARTS_V1", 3).data.split_seed == 7
+    assert config.select_config("DARTS_V1", 3).test_at_end is False
+
+
+def test_resolved_yaml_loads_back_equal(study_file: Path) -> None:
+    config = load_config(study_file)
+    assert build_config(parse_yaml(to_yaml(config), "text"), "text") == config
+
+
+def test_text_data_chooses_the_recurrent_space() -> None:
+    config = build_config({"name": "t", "data": {"source": "english"}, "search": {}}, "text")
+    trial = config.search_config({}, 0)
+    assert trial.network.kind == "recurrent"
+    assert trial.search_space().name == "recurrent"
+
+
+def test_own_space_in_yaml() -> None:
+    space = {"name": "mine", "primitives": ["skip_connect", "sep_conv_3x3"], "nodes": 2}
+    config = build_config({"name": "t", "search": {"space": space}}, "text")
+    assert config.search_config({}, 0).search_space().num_edges() == 5
+
+
+def shipped_configs() -> list[Path]:
+    return sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent != CONFIGS / "cluster")
+
+
+@pytest.mark.parametrize("file", shipped_configs(), ids=lambda f: str(f.relative_to(CONFIGS)))
+def test_shipped_configs_load(file: Path) -> None:
+    assert isinstance(load_config(file), StudyConfig)
+
+
+def test_cluster_files_are_yaml() -> None:
+    files = sorted((CONFIGS / "cluster").glob("*.yaml"))
+    assert len(files) == 2
+    assert all(isinstance(parse_yaml(file.read_text(), file.name), dict) for file in files)
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("serch.epochs=1", "serch: unknown key. Did you mean 'search'?"),
+        ("data.soruce=digits", "data.soruce: unknown key. Did you mean 'source'?"),
+        ("search.optim.weight_rl=1", "search.optim.weight_rl: unknown key. Did you mean"),
+        ("search.network.chanels=4", "search.network.chanels: unknown key"),
+        ("retrain.network.chanels=4", "retrain.network.chanels: unknown key"),
+        ("search.epochs=many", "search.epochs: Input should be a valid integer"),
+        ("search.epochs=0", "search.epochs: Input should be greater than or equal to 1"),
+        ("search.optim.weight_lr=.nan", "search.optim.weight_lr"),
+        ("search.optim.order={grid: [first, third]}", "search.optim.order"),
+        ("search.optim.xi={loguniform: [0, 1]}", "search.optim.xi.loguniform: needs 0 < low"),
+        ("search.optim.xi={grid: []}", "search.optim.xi.grid: must be a list"),
+        ("search.space=unknown", "search.space: No search space is named 'unknown'"),
+        ("search.seed=1", "search.seed: give 'seeds' at the top level"),
+        ("search.batch_size=0", "search.batch_size"),
+        ("seeds=[1, 1]", "seeds: a seed is listed twice"),
+        ("seeds=[]", "seeds"),
+        ("name=../escape", "name"),
+        ("data={source: cifar10}", "data: path: the source 'cifar10' needs the folder"),
+        ("retrain.genotype=DARTS_V3", "retrain.genotype: No published cell is named 'DARTS_V3'"),
+        ("retrain.genotype=ENAS", "does not fit a conv network"),
+        ("retrain=null", "export: needs a retrain section"),
+        ("name", "--set name: must look like"),
+        ("name.x=1", "'name' is a value, not a section"),
+    ],
+)
+def test_bad_values_name_place_and_remedy(study_file: Path, override: str, part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(study_file, [override])
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("name: a\nsearch: {epochs: 1\nseeds: [0]\n", "line 3"),
+        ("name: a\nname: b\n", "line 2: not valid YAML: the key 'name' is given twice"),
+        ("- just\n- a list\n", "must hold keys and values"),
+        ("name: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
+        ("1: 2\n", "is not text"),
+    ],
+)
+def test_unparsable_yaml_names_the_line(tmp_path: Path, text: str, part: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert part in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["grid", "first", "digits", "darts", "DARTS_V1", "conv", "recurrent"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "grid",
+                    "choice",
+                    "uniform",
+                    "loguniform",
+                    "kind",
+                    "source",
+                    "optim",
+                    "network",
+                    "space",
+                    "order",
+                    "xi",
+                    "seeds",
+                    "genotype",
+                    "epochs",
+                    "primitives",
+                    "name",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from([*StudyConfig.model_fields, "junk"]), JUNK, max_size=5).map(
+        lambda values: {"name": "n", "search": {}, **values}
+    )
+)
+def test_any_values_load_or_raise_a_darts_error(values: dict[str, object]) -> None:
+    try:
+        config = build_config(values, "values")
+    except DartsError:
+        return
+    assert build_config(parse_yaml(to_yaml(config), "text"), "text") == config
