@@ -1,0 +1,70 @@
+"""What a search needs to know of a supernet: the one interface of both search spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, TypeAlias
+
+from torch import Tensor, nn
+
+from darts_ray.space import Genotype
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+"""Inputs and targets: `(images, labels)` or `(tokens, next tokens)`."""
+
+State: TypeAlias = Tensor | None
+"""What is carried from one batch to the next: None, or hidden states of a recurrent net."""
+
+
+class Supernet(Protocol):
+    """A weight-sharing network with architecture parameters; always an `nn.Module` as well.
+
+    Every loss can be differentiated twice, so `hvp="exact"` needs no switch. Alphas are
+    Parameters and appear in `state_dict` (as `alpha_normal` and so on) but not in `weights`: a
+    deliberate correction, the original code kept them in neither.
+
+    Attributes:
+        clips_virtual_step: whether the virtual step of the unrolled gradient clips its gradient
+            unless the configuration says otherwise (recurrent yes, conv no).
+        training: as of `nn.Module`.
+    """
+
+    clips_virtual_step: bool
+    training: bool
+
+    @property
+    def alphas(self) -> dict[str, nn.Parameter]:
+        """Raw alphas by cell kind, each of shape (num_edges, num_primitives)."""
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """All network parameters, without the alphas, in a fixed order."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss of a batch, from a fresh state (0-dim)."""
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the state before the first batch of an epoch."""
+
+    def stateful_loss(
+        self, batch: Batch, state: State, *, regularised: bool = False
+    ) -> tuple[Tensor, State]:
+        """Return the mean loss and the detached state after the batch.
+
+        Args:
+            batch: inputs and targets.
+            state: from `initial_state` or the call before.
+            regularised: add the terms that only weight steps minimise (recurrent: TAR).
+        """
+
+    def genotype(self) -> Genotype:
+        """Return the architecture that the current alphas stand for."""
+
+    def train(self, mode: bool = True) -> Supernet:
+        """Switch between training and evaluation, as `nn.Module.train`."""
+
+    def eval(self) -> Supernet:
+        """Switch to evaluation, as `nn.Module.eval`."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Return weights and alphas, as `nn.Module.parameters`."""
