@@ -1,0 +1,11 @@
+"""Train a cell from scratch on the cluster this script is submitted to.
+
+ray job submit --working-dir . -- python pipelines/retrain.py configs/cifar10/retrain.yaml --genotype DARTS_V2
+"""
+
+import sys
+
+from darts_ray.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(["retrain", *sys.argv[1:]]))

@@ -1,0 +1,11 @@
+"""Run a whole study on the cluster this script is submitted to.
+
+ray job submit --working-dir . -- python pipelines/study.py configs/cifar10/study.yaml
+"""
+
+import sys
+
+from darts_ray.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(["study", *sys.argv[1:]]))
