@@ -1,0 +1,254 @@
+"""Gradients of the validation loss with respect to the alphas (section 2.3 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from darts_ray.config import SearchOptimConfig
+from darts_ray.nn.supernet import Batch, State, Supernet
+
+LossFunction = Callable[[Batch, State], tuple[Tensor, State]]
+
+
+@dataclass(frozen=True)
+class AlphaGradient:
+    """What one alpha update needs.
+
+    Attributes:
+        gradients: one tensor per alpha matrix, in the order of `Supernet.alphas`.
+        valid_loss: L_val at the point where it was differentiated, w or w'; 0-dim, detached.
+        valid_state: the hidden state after the validation batch; None for conv.
+    """
+
+    gradients: list[Tensor]
+    valid_loss: Tensor
+    valid_state: State
+
+
+class Architect:
+    """First-order and unrolled alpha gradients for any `Supernet`.
+
+    First order is `grad_alpha L_val(w, alpha)`. Unrolled differentiates through one virtual
+    weight step of size xi:
+
+        w' = w - xi * (momentum * buffer + c * g + weight_decay * w),   g = grad_w L_train(w)
+        grad = grad_alpha L_val(w', alpha) - xi * c * H
+        H = d/d_alpha [grad_w L_train(w, alpha) . v],                   v = grad_w' L_val(w')
+
+    `c` is 1, or with a clipped virtual step `min(1, max_norm / (||g|| + 1e-6))`, which is
+    treated as a constant: its own derivative is left out, as in the original code. H is exact
+    (double backward), or the central finite difference of alpha gradients at `w ± e v` with
+    `e = hvp_epsilon / ||v||`; there a clipped virtual step has v clipped as well, as in the
+    original code.
+
+    The weights move in place and come back by copy from a saved buffer, bit for bit; the
+    network is never copied. The losses do not include regularisation such as TAR.
+
+    Deliberate corrections of the original code:
+
+    * weights are restored by copy, not by adding and subtracting the same vector (2);
+    * a weight without momentum buffer has zero momentum; nothing else is caught (3);
+    * every pass over the training batch uses the same dropout masks, and the clip coefficient
+      in the implicit term is at most 1 (7).
+
+    Args:
+        supernet: the network, seen only through the protocol.
+        optim: order, finite-difference size, momentum, weight decay and clipping.
+        loss: batch and hidden state to mean loss and next hidden state.
+        momentum_buffer: returns a weight's momentum buffer, or None before the first step.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        optim: SearchOptimConfig,
+        loss: LossFunction,
+        momentum_buffer: Callable[[Tensor], Tensor | None],
+    ) -> None:
+        self._supernet = supernet
+        self._optim = optim
+        self._loss = loss
+        self._momentum_buffer = momentum_buffer
+        clips = optim.clip_virtual_step
+        self._clips = supernet.clips_virtual_step if clips is None else clips
+        # Allocated once, at the first unrolled gradient: the weights as they were, and the
+        # vector by which they are moved.
+        self._saved: list[Tensor] = []
+        self._direction: list[Tensor] = []
+
+    def gradient(
+        self,
+        train_batch: Batch,
+        valid_batch: Batch,
+        *,
+        train_state: State,
+        valid_state: State,
+        xi: float,
+    ) -> AlphaGradient:
+        """Return the alpha gradient of the configured order.
+
+        Weights, alphas, optimiser state and `.grad` fields keep their bits. The random number
+        generators advance by one training pass (unrolled only) and one validation pass.
+
+        Args:
+            train_batch: the batch of the virtual step; unused in first order.
+            valid_batch: the batch that the alphas are judged on.
+            train_state: hidden state before the training batch; None for conv.
+            valid_state: hidden state before the validation batch.
+            xi: size of the virtual step; 0 is first order.
+        """
+        alphas = list(self._supernet.alphas.values())
+        if self._optim.order == "first" or xi == 0:
+            loss, valid_state = self._loss(valid_batch, valid_state)
+            gradients = _differentiate(loss, alphas)
+            return AlphaGradient(gradients, loss.detach(), valid_state)
+
+        weights = self._supernet.weights
+        self._save(weights)
+        random_numbers = _RandomNumbers(weights[0].device)
+        clip = self._set_virtual_step(train_batch, train_state, weights)
+        with self._weights_moved(weights, -xi):
+            loss, valid_state = self._loss(valid_batch, valid_state)
+            gradients = _differentiate(loss, [*alphas, *weights])
+        gradients, v = gradients[: len(alphas)], gradients[len(alphas) :]
+        implicit = self._exact if self._optim.hvp == "exact" else self._finite_difference
+        products = implicit(train_batch, train_state, v, random_numbers)
+        factor = xi if clip is None else xi * clip
+        gradients = [
+            gradient - factor * product
+            for gradient, product in zip(gradients, products, strict=True)
+        ]
+        return AlphaGradient(gradients, loss.detach(), valid_state)
+
+    def _set_virtual_step(
+        self, batch: Batch, state: State, weights: list[Tensor]
+    ) -> Tensor | None:
+        """Set the direction to `momentum * buffer + c * g + weight_decay * w`; return c."""
+        loss, _ = self._loss(batch, state)
+        torch._foreach_copy_(self._direction, _differentiate(loss, weights))
+        clip = self._clip_direction() if self._clips else None
+        with torch.no_grad():
+            torch._foreach_add_(self._direction, weights, alpha=self._optim.weight_decay)
+        for direction, weight in zip(self._direction, weights, strict=True):
+            buffer = self._momentum_buffer(weight)
+            if buffer is not None:
+                direction.add_(buffer, alpha=self._optim.momentum)
+        return clip
+
+    def _finite_difference(
+        self, batch: Batch, state: State, v: list[Tensor], random_numbers: _RandomNumbers
+    ) -> list[Tensor]:
+        """Return `(grad_alpha L_train(w + e v) - grad_alpha L_train(w - e v)) / (2 e)`."""
+        weights = self._supernet.weights
+        alphas = list(self._supernet.alphas.values())
+        torch._foreach_copy_(self._direction, v)
+        if self._clips:
+            self._clip_direction()
+        norm = torch.nn.utils.get_total_norm(self._direction)
+        # v = 0 has the product 0; the smallest number keeps 0 / 0 out without asking the device
+        epsilon = self._optim.hvp_epsilon / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        torch._foreach_mul_(self._direction, epsilon)
+        sides = []
+        for sign in (1.0, -1.0):
+            with random_numbers.replayed(), self._weights_moved(weights, sign):
+                loss, _ = self._loss(batch, state)
+                sides.append(_differentiate(loss, alphas))
+        return [(plus - minus) / (2 * epsilon) for plus, minus in zip(*sides, strict=True)]
+
+    def _exact(
+        self, batch: Batch, state: State, v: list[Tensor], random_numbers: _RandomNumbers
+    ) -> list[Tensor]:
+        """Return `d/d_alpha [grad_w L_train(w) . v]` by differentiating twice."""
+        weights = self._supernet.weights
+        alphas = list(self._supernet.alphas.values())
+        with random_numbers.replayed():
+            loss, _ = self._loss(batch, state)
+            inner = _differentiate(loss, weights, create_graph=True)
+            # A weight whose gradient is constant adds nothing, and autograd refuses it.
+            pairs = [(g, v_g) for g, v_g in zip(inner, v, strict=True) if g.requires_grad]
+            if not pairs:
+                return [torch.zeros_like(alpha) for alpha in alphas]
+            outputs, vectors = zip(*pairs, strict=True)
+            return _differentiate(outputs, alphas, vectors=vectors)
+
+    def _save(self, weights: list[Tensor]) -> None:
+        if not self._saved:
+            self._saved = [torch.empty_like(weight, requires_grad=False) for weight in weights]
+            self._direction = [torch.empty_like(saved) for saved in self._saved]
+        with torch.no_grad():
+            torch._foreach_copy_(self._saved, weights)
+
+    @contextmanager
+    def _weights_moved(self, weights: list[Tensor], scale: float) -> Iterator[None]:
+        """Within the context the weights are `w + scale * direction`."""
+        with torch.no_grad():
+            torch._foreach_add_(weights, self._direction, alpha=scale)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(weights, self._saved)
+
+    def _clip_direction(self) -> Tensor:
+        """Scale the direction to the norm `grad_clip` if it is longer; return the factor."""
+        norm = torch.nn.utils.get_total_norm(self._direction)
+        clip = (self._optim.grad_clip / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(self._direction, clip)
+        return clip
+
+
+class _RandomNumbers:
+    """The generators' states at one moment, so that a later pass draws the same masks."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._start = self._states()
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Within the context draw from that moment on; afterwards go on as if nothing was."""
+        now = self._states()
+        self._set(self._start)
+        try:
+            yield
+        finally:
+            self._set(now)
+
+    def _states(self) -> tuple[Tensor, Tensor | None]:
+        on_gpu = self._device.type == "cuda"
+        return torch.get_rng_state(), torch.cuda.get_rng_state(self._device) if on_gpu else None
+
+    def _set(self, states: tuple[Tensor, Tensor | None]) -> None:
+        torch.set_rng_state(states[0])
+        if states[1] is not None:
+            torch.cuda.set_rng_state(states[1], self._device)
+
+
+def random_numbers_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Within the context draw as usual; afterwards the generators are where they were."""
+    return _RandomNumbers(device).replayed()
+
+
+def _differentiate(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    *,
+    vectors: Any = None,
+    create_graph: bool = False,
+) -> list[Tensor]:
+    """Return the gradients; zeros for an input that the outputs do not depend on."""
+    return list(
+        torch.autograd.grad(
+            outputs,
+            inputs,
+            grad_outputs=vectors,
+            create_graph=create_graph,
+            materialize_grads=True,
+        )
+    )
