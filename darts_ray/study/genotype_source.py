@@ -1,0 +1,36 @@
+"""Where a genotype can be named: the published zoo, a file, a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from darts_ray.errors import ConfigError, StudyError
+from darts_ray.space import Genotype, zoo
+from darts_ray.study.store import load_study
+
+
+def find_genotype(name: str) -> Genotype:
+    """Return the genotype that a zoo name, a text file or a study folder stands for.
+
+    A file holds one genotype as JSON or as the original code prints it; a study (folder or URI)
+    stands for its winner.
+
+    Raises:
+        ConfigError: it is none of the three, or the file holds no genotype.
+        StudyError: the study has no winner yet.
+    """
+    if name in zoo:
+        return zoo[name]
+    if Path(name).is_file():
+        try:
+            return Genotype.parse(Path(name).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{name}: is not a text file with a genotype.") from error
+    if Path(name).is_dir() or "://" in name:
+        winner = load_study(name).winner
+        if winner is None:
+            raise StudyError(f"{name}: has no winner yet; finish it with: darts-ray resume {name}")
+        return winner
+    raise ConfigError(
+        f"--genotype {name}: is no published cell ({', '.join(zoo)}), file or study folder."
+    )
