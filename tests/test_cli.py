@@ -1,0 +1,132 @@
+"""The command line answers bad input with one message and exit code 2, and starts nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from darts_ray import __version__
+from darts_ray.cli import run
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+
+
+def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command line that must fail with code 2 and return its message."""
+    assert run(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
+    return printed.err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    assert "darts-ray study configs/quickstart.yaml" in capsys.readouterr().out
+    assert run(["version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["study", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["study", QUICKSTART, "--set", "serch.epochs=1"], "Did you mean 'search'?"),
+        (["study", QUICKSTART, "--set", "search.epochs=-1"], "search.epochs: Input should be"),
+        (["study", QUICKSTART, "--set", "name"], "--set name: must look like"),
+        (["study"], "Missing argument"),
+        (["fly"], "No such command"),
+        (
+            ["retrain", QUICKSTART, "--genotype", "DARTS_V3"],
+            "--genotype DARTS_V3: is no published",
+        ),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    part: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert part in failing(arguments, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["data={source: parquet, path: absent}"], "absent"),
+        (["data={source: cifar10, path: absent}"], "absent"),
+        (["resources.gpus_per_trial=64"], "GPU"),
+        (["resources.cpus_per_trial=4096"], "CPU"),
+        (["tracking.uri=http://127.0.0.1:9"], "127.0.0.1:9"),
+        (["search.batch_size=100000"], "batch"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_before_anything_is_written(
+    overrides: list[str], part: str, tmp_path: Path
+) -> None:
+    words = [
+        w for override in [*overrides, f"output={tmp_path}/runs"] for w in ("--set", override)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "darts_ray.cli", "study", QUICKSTART, *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs" / "quickstart").exists()
+
+
+def test_doctor_reports_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["doctor", "--json"])
+    findings = {item["subject"]: item for item in json.loads(capsys.readouterr().out)}
+    assert findings["torch"]["value"]
+    assert code == (2 if any(item["blocking"] for item in findings.values()) else 0)
+
+
+def test_plan_runs_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["plan", QUICKSTART, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    counts = {stage["stage"]: stage["num_trials"] for stage in planned["stages"]}
+    assert counts == {"search": 6, "select": 6, "retrain": 2}
+    assert planned["hours"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_measures_both_orders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", QUICKSTART, "--json", "--no-variants", "--steps", "1"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [cost["order"] for cost in report["costs"]] == ["first", "unrolled"]
+    assert all(cost["step_seconds"] > 0 and cost["error"] is None for cost in report["costs"])
+    assert report["num_searches"] == 6
+    # 718 weight images in batches of 64 are 12 steps, times 6 epochs; hours of the mean order
+    steps = 12 * 6 * sum(cost["step_seconds"] for cost in report["costs"]) / 2
+    assert report["study_search_hours"] == pytest.approx(6 * steps / 3600, rel=1e-6)
+
+
+def test_pipelines_are_the_command_line(tmp_path: Path) -> None:
+    for script in sorted((ROOT / "pipelines").glob("*.py")):
+        assert len(script.read_text().splitlines()) < 40
+        done = subprocess.run(
+            [sys.executable, str(script), "--help"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "100"},
+        )
+        assert done.returncode == 0
+        assert f"darts-ray {script.stem}" in done.stdout
