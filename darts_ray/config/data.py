@@ -53,6 +53,10 @@ class DataConfig(Model):
     image_size: PositiveInt | None = Field(
         None, description="Resize to this many pixels per side; default: the size of the data."
     )
+    channels: Literal[1, 3] | None = Field(
+        None,
+        description="Turn images into grayscale (1) or RGB (3); default: what the data hold.",
+    )
     mean: tuple[float, ...] | None = Field(
         None, description="Per channel, for pixels in 0..1; default: measured once on train."
     )

@@ -1,1 +1,32 @@
+"""Where batches come from: datasets, the decoded cache, augmentation, seeded streams."""
 
+from darts_ray.data.dataset import (
+    ImageData,
+    ImageInfo,
+    ImageSplit,
+    Split,
+    TextData,
+    TextInfo,
+    split_indices,
+)
+from darts_ray.data.image_stream import ImageStream, evaluation_batches
+from darts_ray.data.opening import open_data, open_images, open_text
+from darts_ray.data.text_stream import TextStream, batchify, text_batches
+
+__all__ = [
+    "ImageData",
+    "ImageInfo",
+    "ImageSplit",
+    "ImageStream",
+    "Split",
+    "TextData",
+    "TextInfo",
+    "TextStream",
+    "batchify",
+    "evaluation_batches",
+    "open_data",
+    "open_images",
+    "open_text",
+    "split_indices",
+    "text_batches",
+]

@@ -1,0 +1,190 @@
+"""The decoded cache: one Arrow IPC file per dataset part, shared by all processes of a node.
+
+Decoding CIFAR-10 costs many seconds and a process of its own a copy of the pixels; the cache file
+is written once and then memory-mapped, so it opens in milliseconds and its pages are shared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from darts_ray.data.sources import Decoded
+from darts_ray.errors import DataError
+
+FORMAT = 1  # raise it when the layout below changes: older files are then not looked at
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """A mapped cache file; the attributes are those of `ImageSplit` and `ImageInfo`."""
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+
+class CacheFileError(Exception):
+    """A cache file is truncated or holds something else than was written."""
+
+
+def cache_folder(configured: str | None) -> Path:
+    """Return the folder of the cache: the configured one, or ~/.cache/darts_ray."""
+    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "darts_ray"
+
+
+def cached_images(folder: Path, key: str, decode: Callable[[], Decoded]) -> CachedImages:
+    """Open a cache file; the first process to need it writes it, others wait.
+
+    Args:
+        folder: of the cache; made when missing.
+        key: names the file; changes with the data and with all settings that shape the pixels.
+        decode: makes the content.
+
+    Raises:
+        DataError: from `decode`, or the folder cannot be written.
+    """
+    file = folder / f"{key}.arrow"
+    if (cached := _open_sound(file)) is not None:
+        return cached
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            # Another process may have written it while this one waited.
+            if (cached := _open_sound(file)) is not None:
+                return cached
+            write_atomically(file, lambda temporary: _write(temporary, decode()))
+            return _open(file)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the cache of decoded images cannot be written: {error}. "
+            "Set data.cache_dir to a folder with room."
+        ) from error
+
+
+def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file, then give it its final name."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def pixel_statistics(counts: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel from how often each value 0..255 occurs.
+
+    Args:
+        counts: (channels, 256).
+
+    Returns:
+        both for pixels in 0..1; a deviation below one grey level counts as one, so that
+        constant images can be normalised.
+    """
+    value = np.arange(256) / 255
+    total = counts.sum(axis=1)
+    mean = counts @ value / total
+    variance = (counts * (value - mean[:, None]) ** 2).sum(axis=1) / total
+    std = np.maximum(np.sqrt(variance), 1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count the values 0..255 of (num, channels, height, width) as (channels, 256)."""
+    return np.stack(
+        [np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])]
+    )
+
+
+def _open_sound(file: Path) -> CachedImages | None:
+    """Open a cache file; None when it is missing or damaged (logged)."""
+    try:
+        return _open(file)
+    except FileNotFoundError:
+        return None
+    except CacheFileError as error:
+        _log.warning("%s is damaged (%s): decoding the data again.", file, error)
+        return None
+
+
+def _write(file: Path, decoded: Decoded) -> None:
+    images = np.ascontiguousarray(decoded.images)
+    counts = sum(
+        (count_values(images[i : i + 1024]) for i in range(0, len(images), 1024)),
+        np.zeros((images.shape[1], 256), dtype=np.int64),
+    )
+    mean, std = pixel_statistics(counts)
+    digest = hashlib.blake2b(images.data, digest_size=16)
+    digest.update(decoded.labels.tobytes())
+    digest.update("\n".join(decoded.class_names).encode())
+    about = {
+        "class_names": decoded.class_names,
+        "mean": mean,
+        "std": std,
+        "fingerprint": digest.hexdigest(),
+        "checksum": [_checksum(images.reshape(-1)), _checksum(decoded.labels.view(np.uint8))],
+    }
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
+    schema = pa.schema(
+        [("image", tensors.type), ("label", pa.int64())],
+        metadata={"darts_ray": json.dumps(about)},
+    )
+    # One record batch: then the pixels of all images lie in one contiguous buffer.
+    batch = pa.record_batch([tensors, pa.array(decoded.labels)], schema=schema)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(batch)
+
+
+def _open(file: Path) -> CachedImages:
+    with file.open("rb") as handle:
+        try:
+            # Copy on write: torch gets ordinary writable memory (it warns of any other), pages
+            # stay shared between processes, and a stray write can never reach the file.
+            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+            batch = pa.ipc.open_file(pa.py_buffer(mapped)).get_batch(0)
+            about = json.loads(batch.schema.metadata[b"darts_ray"])
+            shape = (batch.num_rows, *batch.schema.field("image").type.shape)
+            images = from_dlpack(batch.column("image").storage.flatten()).view(shape)
+            labels = from_dlpack(batch.column("label"))
+            found = [
+                _checksum(images.view(-1).numpy()),
+                _checksum(labels.view(torch.uint8).numpy()),
+            ]
+        except (pa.ArrowException, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise CacheFileError(str(error)) from error
+    if found != about["checksum"]:
+        raise CacheFileError("its checksum is wrong")
+    return CachedImages(
+        images,
+        labels,
+        tuple(about["class_names"]),
+        tuple(about["mean"]),
+        tuple(about["std"]),
+        about["fingerprint"],
+    )
+
+
+def _checksum(data: NDArray[np.uint8]) -> int:
+    """Add up the 64-bit words modulo 2**64: as fast as memory, and any one change shows."""
+    whole = len(data) // 8 * 8
+    total = data[:whole].view(np.uint64).sum(dtype=np.uint64)
+    return (int(total) + int.from_bytes(data[whole:].tobytes(), "little")) % 2**64

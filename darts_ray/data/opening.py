@@ -1,0 +1,122 @@
+"""From a configuration to an opened dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from darts_ray.config import DataConfig
+from darts_ray.data.cache import FORMAT, CachedImages, cache_folder, cached_images
+from darts_ray.data.dataset import ImageData, ImageInfo, ImageSplit, TextData
+from darts_ray.data.english import english_words
+from darts_ray.data.sources import DigitsSource, ImageSource, Part
+from darts_ray.data.text import TextPart, build_text_data, read_words
+from darts_ray.errors import DataError
+
+# Settings that shape the decoded pixels; with the files they name a cache file.
+_SHAPING = ("source", "image_size", "channels", "image_column", "label_column", "split_seed")
+
+
+def open_data(config: DataConfig) -> ImageData | TextData:
+    """Open images or text, whichever the configuration names.
+
+    Raises:
+        DataError: as `open_images` and `open_text`.
+    """
+    return open_text(config) if config.is_text else open_images(config)
+
+
+def open_images(config: DataConfig) -> ImageData:
+    """Open an image dataset; its test set stays closed until `ImageData.open_test`.
+
+    Classes, channels, size and normalisation come from the data unless the configuration says
+    otherwise.
+
+    Raises:
+        DataError: a file or column is missing, an image is corrupt, a label is out of range,
+            sizes or colour modes are mixed; the message names the place and the remedy.
+    """
+    source = _source(config)
+    train = _cached(config, source, "train")
+    _, channels, height, width = train.images.shape
+    if config.mean is not None and len(config.mean) != channels:
+        raise DataError(
+            f"data.mean and data.std hold {len(config.mean)} numbers, but the images have "
+            f"{channels} channels: give one number per channel."
+        )
+    info = ImageInfo(
+        num_classes=len(train.class_names),
+        class_names=train.class_names,
+        channels=channels,
+        image_size=(height, width),
+        mean=config.mean or train.mean,
+        std=config.std or train.std,
+        num_train=len(train.labels),
+        fingerprint=train.fingerprint,
+    )
+    return ImageData(
+        info,
+        ImageSplit(train.images, train.labels),
+        lambda: _open_test(config, source, info),
+    )
+
+
+def open_text(config: DataConfig) -> TextData:
+    """Open a text; its test part stays closed until `TextData.open_test`.
+
+    Raises:
+        DataError: a file is missing, empty or not UTF-8.
+    """
+    read: Callable[[TextPart], list[str]]
+    if config.path is None:
+        read = english_words
+    else:
+        read = partial(read_words, Path(config.path).expanduser())
+    return build_text_data(read, config.max_train, config.max_test)
+
+
+def _source(config: DataConfig) -> ImageSource:
+    return DigitsSource(config)
+
+
+def _open_test(config: DataConfig, source: ImageSource, info: ImageInfo) -> ImageSplit:
+    test = _cached(config, source, "test")
+    shape = (info.channels, *info.image_size)
+    if test.images.shape[1:] != shape:
+        raise DataError(
+            f"The test images are {tuple(test.images.shape[1:])} (channels, height, width), the "
+            f"training images {shape}: set data.image_size and data.channels."
+        )
+    if int(test.labels.max()) >= info.num_classes:
+        raise DataError(
+            f"The test set has a label {int(test.labels.max())}, but the training set only "
+            f"{info.num_classes} classes: both must count the same classes from 0."
+        )
+    return ImageSplit(test.images, test.labels)
+
+
+def _cached(config: DataConfig, source: ImageSource, part: Part) -> CachedImages:
+    settings = {name: getattr(config, name) for name in _SHAPING}
+    settings["max"] = config.max_train if part == "train" else config.max_test
+    files = [_identity(file) for file in source.files(part)]
+    text = json.dumps([FORMAT, part, settings, files], sort_keys=True)
+    key = f"{config.source}-{part}-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
+    return cached_images(cache_folder(config.cache_dir), key, lambda: source.decode(part))
+
+
+def _identity(file: Path) -> list[object]:
+    """Tell a file's content from others' at no cost, wherever it lies.
+
+    Size and time see an edit in place, both ends of the file (in Parquet, the index of all
+    columns) what replaces a file without changing either.
+    """
+    status = file.stat()
+    digest = hashlib.blake2b(digest_size=12)
+    with file.open("rb") as handle:
+        digest.update(handle.read(65536))
+        handle.seek(max(0, status.st_size - 65536))
+        digest.update(handle.read())
+    return [file.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]
