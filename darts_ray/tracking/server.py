@@ -1,19 +1,79 @@
-"""Where the runs go: the embedded SQLite file, and whether a named server answers."""
+"""Where the runs go: the embedded SQLite file, a client for it, and whether a server answers."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+
+from darts_ray.errors import TrackingError
+
+_SQLITE = "sqlite:///"
+
+# Each may be set in the environment to something else. The queue in front of the client retries
+# for as long as it takes; a client that retries too would only make every outage slower to notice.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # INFO tells the terminal about database migrations
+}
 
 
 def sqlite_uri(folder: Path) -> str:
     """Return the tracking URI of the embedded store `mlflow.db` in a local folder."""
-    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    return f"{_SQLITE}{folder.resolve() / 'mlflow.db'}"
 
 
-def check_server(uri: str, *, timeout_s: float = 10.0) -> None:
-    """Ask the tracking server for one experiment.
+def resolve_uri(uri: str) -> str:
+    """Make the path of an SQLite URI absolute, as processes may change their directory."""
+    if not uri.startswith(_SQLITE):
+        return uri
+    return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).resolve()}"
+
+
+def sqlite_folder(uri: str) -> Path | None:
+    """Return the folder of an SQLite store; None for servers."""
+    return Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else None
+
+
+def open_client(uri: str) -> Any:
+    """Return an `MlflowClient`; mlflow is imported here, which takes seconds, and only here.
+
+    The client is bound to `uri` for runs and models. The process-wide tracking URI and active run
+    belong to the user and are neither read nor set.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    folder = sqlite_folder(uri)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def check_server(uri: str) -> None:
+    """Ask a named tracking server for one experiment; an SQLite file is made when it is needed.
 
     Raises:
-        TrackingError: it does not answer; the message names the URI and the remedy.
+        TrackingError: it does not answer, or mlflow does not know such a URI; the message names
+            the URI and the remedy.
     """
-    raise NotImplementedError
+    if sqlite_folder(uri) is not None:
+        return
+    try:
+        open_client(uri).search_experiments(max_results=1)
+    except Exception as error:  # mlflow raises whatever its store or HTTP library raises
+        raise TrackingError(
+            f"tracking.uri: {uri} does not answer ({brief(error)}). Start it (`mlflow server"
+            " --host 0.0.0.0 --port 5000`), correct the URI, or leave tracking.uri out to track"
+            " into an SQLite file."
+        ) from error
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of an error's text, shortened to fit a log line."""
+    lines = str(error).strip().splitlines() or [""]
+    text = f"{type(error).__name__}: {lines[0]}"
+    return text if len(text) <= 200 else f"{text[:197]}..."

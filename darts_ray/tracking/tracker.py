@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from darts_ray.tracking.delivery import Delivery
+from darts_ray.tracking.server import resolve_uri
+from darts_ray.tracking.spool import Spool
+from darts_ray.tracking.store import RunStore
+
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
-METRICS: frozenset[str] = frozenset()
+
+METRICS = frozenset(
+    {
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_top5",
+        "validation_perplexity",
+        "test_loss",
+        "test_accuracy",
+        "test_top5",
+        "test_perplexity",
+        "select_score",
+        "weight_lr",
+        "lr",
+        "drop_path",
+        "grad_norm",
+        "num_skip",
+        "num_parameters",
+        "multiply_adds",
+        "seconds",
+        "samples_per_second",
+        "peak_memory_bytes",
+    }
+)
+
+logger = logging.getLogger("darts_ray.tracking")
+
+# One queue per folder and process, however many copies of a tracker there are: Ray Tune pickles
+# callbacks together with what they hold.
+_deliveries: dict[Path, Delivery] = {}
+_deliveries_lock = threading.Lock()
 
 
 class StudyTracker:
     """Writes a study to MLflow from a background thread.
 
-    No method waits for the server or raises because of it (`flush`, `close` and `register_onnx`
-    wait, up to their timeout). Picklable; copies in one process share one queue.
+    Every call is put into a queue on disk and returns at once; it neither waits for the server
+    nor raises because of it (`flush`, `close` and `register_onnx` wait, up to their timeout).
+    What an outage or a killed driver leaves in the queue is written when the server is back or
+    when a tracker is made for the same folder again. Making the tracker does nothing yet; the
+    first call opens the queue.
 
     Args:
-        uri: tracking URI (`sqlite:///...` absolute, or `http(s)://...`).
+        uri: tracking URI, such as `sqlite:////absolute/mlflow.db` or `https://server:5000`.
         experiment: the MLflow experiment, created when missing.
         study: the study's name, the name of its run.
         folder: a local folder for the queue; a resumed study must name the same one.
         load_onnx: reads an ONNX file into a proto (`darts_ray.export.load_proto`); needed by
-            `register_onnx` only.
+            `register_onnx` only. Rooms that know onnx and mlflow do not know each other.
         metrics: names of the metrics that are written; others are dropped.
     """
 
@@ -36,52 +82,75 @@ class StudyTracker:
         load_onnx: Callable[[Path], Any] | None = None,
         metrics: Collection[str] = METRICS,
     ) -> None:
-        raise NotImplementedError
+        self.uri = resolve_uri(uri)
+        self._experiment = experiment
+        self._study = study
+        self._folder = folder.resolve()
+        self._load_onnx = load_onnx
+        self._metrics = frozenset(metrics)
 
     @property
     def run_id(self) -> str | None:
         """The study's MLflow run id; None until the server has made it."""
-        raise NotImplementedError
+        return self._delivery.store.study_run_id
 
     def start_study(
         self, params: Mapping[str, Any], tags: Mapping[str, str] | None = None
     ) -> None:
         """Open the study's run, or take it up again; nested params become dotted names."""
-        raise NotImplementedError
+        flat = dict(_flatten(params))
+        self._put("start_study", name=self._study, params=flat, tags=dict(tags or {}))
 
     def start_stage(self, stage: str) -> None:
-        """Note on the study's run which stage is running."""
-        raise NotImplementedError
+        """Note on the study's run which stage is running (tag `darts.stage`)."""
+        self._put("start_stage", stage=stage)
 
     def start_trial(self, stage: str, trial_id: str, name: str, params: Mapping[str, Any]) -> None:
         """Open a trial's run, or take it up again; nested params become dotted names."""
-        raise NotImplementedError
+        flat = dict(_flatten(params))
+        self._put("start_trial", trial=trial_id, stage=stage, name=name, params=flat)
 
     def log_params(self, trial_id: str, epoch: int, params: Mapping[str, Any]) -> None:
-        """Write params that changed mid-run (PBT) as metrics `params/<name>` at that epoch."""
-        raise NotImplementedError
+        """Write what changed mid-run (PBT): numbers as metrics `params/<name>` at that epoch.
+
+        MLflow forbids to change a param. Params that have their known value are not written, so
+        the whole configuration may be passed; text goes into a tag `params/<name>`.
+        """
+        self._put("log_params", trial=trial_id, step=epoch, params=dict(_flatten(params)))
 
     def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Write the known scalars among a trial's results, with step = epoch."""
-        raise NotImplementedError
+        """Write the known scalars among a trial's results, with step = epoch.
+
+        A metric is written once per step: epochs that a trial repeats after going back to a
+        checkpoint are not written again.
+        """
+        known = {
+            # MLflow would store an infinity as the largest float, which ruins the chart's axis.
+            name: float(value) if math.isfinite(value) else math.nan
+            for name, value in metrics.items()
+            if name in self._metrics and isinstance(value, int | float)
+        }
+        self._put("log_epoch", trial=trial_id, step=epoch, metrics=known)
 
     def end_trial(
         self, trial_id: str, status: RunStatus = "FINISHED", error: str | None = None
     ) -> None:
-        """Close a trial's run."""
-        raise NotImplementedError
+        """Close a trial's run; the error goes into the tag `darts.error`."""
+        self._put("end", trial=trial_id, status=status, error=error)
 
     def log_artifact(self, trial_id: str | None, name: str, content: str | bytes) -> None:
         """Write text or bytes as an artifact (`name` may hold folders); None: the study's run."""
-        raise NotImplementedError
+        data = content.encode() if isinstance(content, str) else content
+        self._put_file(data, PurePosixPath(name), trial_id)
 
     def log_checkpoint(self, trial_id: str | None, path: Path) -> None:
         """Write a weights file as an artifact under `checkpoints/`; None: the study's run."""
-        raise NotImplementedError
+        self._put_file(path, PurePosixPath("checkpoints", path.name), trial_id)
 
     def log_tables(self, files: Sequence[Path]) -> None:
         """Write the study's result files as artifacts of its run."""
-        raise NotImplementedError
+        for path in files:
+            self._put_file(path, PurePosixPath(path.name), None)
 
     def register_onnx(
         self,
@@ -93,27 +162,93 @@ class StudyTracker:
     ) -> str | None:
         """Log the ONNX file as a model, register it under `name` with the alias `champion`.
 
+        The same file is registered once, however often this is called for the study.
+
         Returns:
             The version, or None while the server is away (it is registered later).
         """
-        raise NotImplementedError
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._put_file(
+            path,
+            PurePosixPath(path.name),
+            None,
+            op="register_onnx",
+            name=name,
+            digest=digest,
+            metadata=dict(metadata or {}),
+        )
+        self.flush(timeout_s)
+        return self._delivery.store.versions.get(digest)
 
     def end_study(self, status: RunStatus = "FINISHED") -> None:
         """Close the study's run."""
-        raise NotImplementedError
+        self._put("end", trial=None, status=status)
 
     def flush(self, timeout_s: float = 60.0) -> bool:
-        """Wait until everything is written; False when the server is away or too slow."""
-        raise NotImplementedError
+        """Wait until everything is written; False when the server is away or too slow.
+
+        Also makes the thread try at once, instead of after its pause in an outage.
+        """
+        return self._delivery.flush(timeout_s)
 
     def close(self, timeout_s: float = 60.0) -> bool:
         """Flush, then stop the thread; what is left is written when the folder is opened again."""
-        raise NotImplementedError
+        delivered = self.flush(timeout_s)
+        with _deliveries_lock:
+            delivery = _deliveries.pop(self._folder, None)
+        if delivery is not None:
+            delivery.stop()
+        if not delivered:
+            logger.warning("Not yet in MLflow at %s: what %s holds", self.uri, self._folder)
+        return delivered
 
     def state(self) -> dict[str, Any]:
         """Return what identifies the study's runs, for a driver checkpoint."""
-        raise NotImplementedError
+        return {"study_id": self._delivery.spool.study_id}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up the runs that `state` identifies."""
-        raise NotImplementedError
+        """Take up the runs that `state` identifies, should the folder have been lost."""
+        spool = self._delivery.spool
+        if spool.study_id != state["study_id"]:
+            spool.study_id = state["study_id"]
+
+    @property
+    def _delivery(self) -> Delivery:
+        with _deliveries_lock:
+            if self._folder not in _deliveries:
+                spool = Spool(self._folder)
+                store = RunStore(self.uri, self._experiment, self._study, spool, self._load_onnx)
+                _deliveries[self._folder] = Delivery(spool, store)
+            return _deliveries[self._folder]
+
+    def _put(self, op: str, **values: Any) -> None:
+        # MLflow wants milliseconds. The time is taken now: a metric that is written late or twice
+        # keeps it.
+        self._delivery.put({"op": op, "time": time.time_ns() // 1_000_000, **values})
+
+    def _put_file(
+        self,
+        source: Path | bytes,
+        artifact: PurePosixPath,
+        trial_id: str | None,
+        *,
+        op: str = "log_artifact",
+        **values: Any,
+    ) -> None:
+        try:
+            kept = self._delivery.spool.attach(source, artifact.name)
+        except OSError as error:
+            logger.warning("MLflow lacks the artifact %s: %s", artifact, error)
+            return
+        folder = "" if artifact.parent == PurePosixPath() else str(artifact.parent)
+        self._put(op, trial=trial_id, attachment=kept, folder=folder, **values)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield scalars by dotted name; other leaves as text."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
+            yield f"{prefix}{key}", value if is_scalar else str(value)
