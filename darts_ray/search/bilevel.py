@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +148,9 @@ class BilevelStep:
             ("weight_optimizer", self._weight_optimizer),
         ):
             groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state[name], "param_groups": groups})
+            # PyTorch would go on updating the tensors of the given state in place
+            moments = copy.deepcopy(state[name])
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
         device = self.supernet.weights[0].device
         self._states = {
             name: None if hidden is None else hidden.to(device)
