@@ -27,8 +27,8 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: Generator
     """
     batch, channels, height, width = images.shape
     device = images.device
-    rows = torch.arange(height, device=device).expand(batch, height)
-    columns = torch.arange(width, device=device).expand(batch, width)
+    rows = torch.arange(height, device=device).expand(batch, -1)
+    columns = torch.arange(width, device=device).expand(batch, -1)
     if padding:
         offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator, device=device)
         images = F.pad(images, (padding, padding, padding, padding))
@@ -36,9 +36,10 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: Generator
     if flip:
         mirrored = torch.rand(batch, 1, generator=generator, device=device) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    padded_width = images.shape[3]
-    images = images.gather(2, rows[:, None, :, None].expand(-1, channels, -1, padded_width))
-    return images.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))
+    # One gather over flattened pixels: pixel (row, column) is number row * padded width + column.
+    pixels = rows[:, :, None] * images.shape[3] + columns[:, None, :]
+    pixels = pixels.reshape(batch, 1, -1).expand(-1, channels, -1)
+    return images.flatten(2).gather(2, pixels).view(batch, channels, height, width)
 
 
 def cutout(images: Tensor, side: int, generator: Generator) -> Tensor:

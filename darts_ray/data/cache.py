@@ -11,9 +11,11 @@ import json
 import logging
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from darts_ray.data.normalisation import count_values, pixel_statistics
 from darts_ray.data.sources import Decoded
 from darts_ray.errors import DataError
 
@@ -65,22 +68,48 @@ def cached_images(folder: Path, key: str, decode: Callable[[], Decoded]) -> Cach
     file = folder / f"{key}.arrow"
     if (cached := _open_sound(file)) is not None:
         return cached
+    with _writable(folder), FileLock(folder / f"{key}.lock"):
+        # Another process may have written it while this one waited.
+        if (cached := _open_sound(file)) is None:
+            decoded = decode()
+            _write_atomically(file, lambda temporary: _write(temporary, decoded))
+            cached = _open(file)
+    return cached
+
+
+def cached_json(folder: Path, key: str, make: Callable[[], object]) -> Any:
+    """Recall a small value, or make it and remember it.
+
+    Raises:
+        DataError: from `make`, or the folder cannot be written.
+    """
+    file = folder / f"{key}.json"
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        _log.warning("%s is damaged (%s): making it again.", file, error)
+    text = json.dumps(make())
+    with _writable(folder):
+        _write_atomically(file, lambda temporary: temporary.write_text(text))
+    return json.loads(text)
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Make the folder, and turn what the system says against writing into a DataError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
-            # Another process may have written it while this one waited.
-            if (cached := _open_sound(file)) is not None:
-                return cached
-            write_atomically(file, lambda temporary: _write(temporary, decode()))
-            return _open(file)
+        yield
     except OSError as error:
         raise DataError(
-            f"{folder}: the cache of decoded images cannot be written: {error}. "
+            f"{folder}: the data cache cannot be written: {error}. "
             "Set data.cache_dir to a folder with room."
         ) from error
 
 
-def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
+def _write_atomically(file: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, then give it its final name."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
@@ -88,31 +117,6 @@ def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def pixel_statistics(counts: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel from how often each value 0..255 occurs.
-
-    Args:
-        counts: (channels, 256).
-
-    Returns:
-        both for pixels in 0..1; a deviation below one grey level counts as one, so that
-        constant images can be normalised.
-    """
-    value = np.arange(256) / 255
-    total = counts.sum(axis=1)
-    mean = counts @ value / total
-    variance = (counts * (value - mean[:, None]) ** 2).sum(axis=1) / total
-    std = np.maximum(np.sqrt(variance), 1 / 255)
-    return tuple(mean.tolist()), tuple(std.tolist())
-
-
-def count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the values 0..255 of (num, channels, height, width) as (channels, 256)."""
-    return np.stack(
-        [np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])]
-    )
 
 
 def _open_sound(file: Path) -> CachedImages | None:

@@ -12,7 +12,9 @@ from darts_ray.config import DataConfig
 from darts_ray.data.cache import FORMAT, CachedImages, cache_folder, cached_images
 from darts_ray.data.dataset import ImageData, ImageInfo, ImageSplit, TextData
 from darts_ray.data.english import english_words
-from darts_ray.data.sources import DigitsSource, ImageSource, Part
+from darts_ray.data.folder_opening import open_folder
+from darts_ray.data.normalisation import normalisation
+from darts_ray.data.sources import ImageSource, Part, image_source
 from darts_ray.data.text import TextPart, build_text_data, read_words
 from darts_ray.errors import DataError
 
@@ -39,21 +41,19 @@ def open_images(config: DataConfig) -> ImageData:
         DataError: a file or column is missing, an image is corrupt, a label is out of range,
             sizes or colour modes are mixed; the message names the place and the remedy.
     """
-    source = _source(config)
+    if config.source == "image_folder":
+        return open_folder(config)
+    source = image_source(config)
     train = _cached(config, source, "train")
     _, channels, height, width = train.images.shape
-    if config.mean is not None and len(config.mean) != channels:
-        raise DataError(
-            f"data.mean and data.std hold {len(config.mean)} numbers, but the images have "
-            f"{channels} channels: give one number per channel."
-        )
+    mean, std = normalisation(config, channels, lambda: (train.mean, train.std))
     info = ImageInfo(
         num_classes=len(train.class_names),
         class_names=train.class_names,
         channels=channels,
         image_size=(height, width),
-        mean=config.mean or train.mean,
-        std=config.std or train.std,
+        mean=mean,
+        std=std,
         num_train=len(train.labels),
         fingerprint=train.fingerprint,
     )
@@ -76,10 +76,6 @@ def open_text(config: DataConfig) -> TextData:
     else:
         read = partial(read_words, Path(config.path).expanduser())
     return build_text_data(read, config.max_train, config.max_test)
-
-
-def _source(config: DataConfig) -> ImageSource:
-    return DigitsSource(config)
 
 
 def _open_test(config: DataConfig, source: ImageSource, info: ImageInfo) -> ImageSplit:
