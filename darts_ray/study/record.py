@@ -1,0 +1,230 @@
+"""What genotypes.json says: every derived cell with its provenance and scores, and the winner."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from darts_ray.errors import StudyError
+from darts_ray.space import ConvGenotype, Genotype
+from darts_ray.study.measure import Measure
+from darts_ray.study.tables import TrialHistory
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One distinct cell, however many searches derived it.
+
+    Attributes:
+        name: `cell-00` and so on, in the order of the searches.
+        genotype: the cell.
+        setting: of the first search that derived it.
+    """
+
+    name: str
+    genotype: Genotype
+    setting: str
+
+
+def search_entries(
+    histories: Iterable[TrialHistory], measure: Measure, num_parameters: Callable[[Genotype], int]
+) -> list[Entry]:
+    """Return one entry per search that ended with a genotype, ordered by trial.
+
+    Args:
+        histories: of the search stage.
+        measure: what the study is judged by.
+        num_parameters: size of the network that a genotype stands for.
+    """
+    entries = []
+    sizes: dict[str, int] = {}
+    for history in sorted(histories, key=lambda history: history.trial):
+        if history.status not in ("done", "stopped"):
+            continue
+        genotype = Genotype.from_json(history.last["genotype"])
+        key = genotype.to_json()
+        if key not in sizes:
+            sizes[key] = num_parameters(genotype)
+        entries.append(
+            {
+                "trial": history.trial,
+                "setting": history.setting,
+                "seed": history.seed,
+                "genotype": genotype.to_dict(),
+                measure.validation: history.last.get(measure.validation),
+                "num_skip": _num_skip(genotype),
+                "num_parameters": sizes[key],
+                "epochs": int(history.last["epoch"]),
+                "status": history.status,
+                "select_score": None,
+                "select_scores": [],
+            }
+        )
+    return entries
+
+
+def candidates(entries: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+    """Return the distinct genotypes in the order of the searches that first derived them."""
+    settings: dict[str, str] = {}
+    for entry in entries:
+        settings.setdefault(_key(entry), entry["setting"])
+    return [
+        Candidate(f"cell-{index:02d}", Genotype.from_json(key), setting)
+        for index, (key, setting) in enumerate(settings.items())
+    ]
+
+
+def with_select_scores(
+    entries: Sequence[Mapping[str, Any]], histories: Iterable[TrialHistory], measure: Measure
+) -> list[Entry]:
+    """Return the entries with the scores of their genotypes' short retrains.
+
+    Args:
+        entries: of the searches.
+        histories: of the select stage; the trial's name begins with its candidate's.
+        measure: what the study is judged by.
+    """
+    scores: dict[str, list[float]] = {}
+    for history in sorted(histories, key=lambda history: history.trial):
+        score = history.last.get(measure.validation)
+        if history.status == "done" and score is not None:
+            scores.setdefault(history.trial.partition("/")[0], []).append(score)
+    by_key = {found.genotype.to_json(): scores.get(found.name, []) for found in candidates(entries)}
+    return [
+        {
+            **entry,
+            "select_scores": by_key[_key(entry)],
+            "select_score": _mean(by_key[_key(entry)]),
+        }
+        for entry in entries
+    ]
+
+
+def choose_winner(
+    entries: Sequence[Mapping[str, Any]], measure: Measure, *, selected: bool
+) -> Entry:
+    """Choose by mean select score, or without a select stage by the search's own score.
+
+    Ties go to the better search score, then to the first trial by name. The test set has no part
+    in it: no entry holds a test score.
+
+    Raises:
+        StudyError: no search, or no candidate of the select stage, has finished with a score.
+    """
+    key = "select_score" if selected else measure.validation
+    scored = [entry for entry in entries if entry.get(key) is not None]
+    if not scored:
+        raise StudyError(
+            f"No winner: none of the {'candidates' if selected else 'searches'} finished with a"
+            " score. The errors of the trials are in genotypes.json; `darts-ray resume` tries"
+            " them again."
+        )
+    ordered = sorted(
+        scored,
+        key=lambda entry: (
+            -measure.merit(entry[key]),
+            -measure.merit(entry.get(measure.validation)),
+            entry["trial"],
+        ),
+    )
+    best = ordered[0]
+    others = f" of {len(scored)} searches" if len(scored) > 1 else ""
+    what = (
+        f"select {measure.name} on held-out training data"
+        if selected
+        else f"validation {measure.name} of the search"
+    )
+    unit = f" {measure.unit}" if measure.unit else ""
+    return {
+        "trial": best["trial"],
+        "setting": best["setting"],
+        "seed": best["seed"],
+        "genotype": best["genotype"],
+        "reason": f"{best['trial']} ({best['setting']}, seed {best['seed']}) has the best {what}"
+        f"{others}: {measure.show(best[key])}{unit}.",
+    }
+
+
+def given_winner(genotype: Genotype) -> Entry:
+    """Return the winner of a study that was told which cell to retrain."""
+    return {
+        "trial": None,
+        "setting": "given cell",
+        "seed": None,
+        "genotype": genotype.to_dict(),
+        "reason": "The configuration names this cell (retrain.genotype); nothing was selected.",
+    }
+
+
+def retrain_entries(histories: Iterable[TrialHistory]) -> list[Entry]:
+    """Return one entry per finished retraining: the scalars of its last report."""
+    return [
+        {
+            "trial": history.trial,
+            "seed": history.seed,
+            **{
+                name: value
+                for name, value in history.last.items()
+                if isinstance(value, int | float) and name != "seed"
+            },
+        }
+        for history in histories
+        if history.status == "done"
+    ]
+
+
+def choose_exported(
+    entries: Sequence[Mapping[str, Any]], measure: Measure
+) -> tuple[Mapping[str, Any], str]:
+    """Choose the retraining to export without looking at the test set.
+
+    Returns:
+        The entry and the reason: the best score on held-out data if there is any (text), else
+        the first seed that finished.
+
+    Raises:
+        StudyError: no retraining has finished.
+    """
+    if not entries:
+        raise StudyError(
+            "Nothing to export: no retraining has finished. `darts-ray resume` tries again."
+        )
+    if all(entry.get(measure.validation) is not None for entry in entries):
+        best = max(entries, key=lambda entry: measure.merit(entry[measure.validation]))
+        return best, f"best validation {measure.name}, {measure.show(best[measure.validation])}"
+    if len(entries) == 1:
+        return entries[0], "the only one"
+    return entries[0], "the first, as nothing is held out to choose by and the test set may not"
+
+
+def failures(histories: Iterable[TrialHistory]) -> list[Entry]:
+    """Return one entry per failed trial."""
+    return [
+        {
+            "stage": history.stage,
+            "trial": history.trial,
+            "setting": history.setting,
+            "seed": history.seed,
+            "error": history.error,
+        }
+        for history in histories
+        if history.status == "failed"
+    ]
+
+
+def _key(entry: Mapping[str, Any]) -> str:
+    return Genotype.from_dict(entry["genotype"]).to_json()
+
+
+def _num_skip(genotype: Genotype) -> int | None:
+    if not isinstance(genotype, ConvGenotype):
+        return None
+    return sum(edge.primitive == "skip_connect" for edge in genotype.normal)
+
+
+def _mean(scores: Sequence[float]) -> float | None:
+    return statistics.fmean(scores) if scores else None

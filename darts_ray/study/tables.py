@@ -1,0 +1,138 @@
+"""What trials reported, as the rows of results.parquet and alphas.parquet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from darts_ray.space import SearchSpace
+
+NOT_METRICS = frozenset({"epoch", "genotype", "alphas", "stage", "setting", "seed", "trial"})
+"""Keys of an epoch's report that are columns of their own, or no scalars."""
+
+KEYS = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("trial", pa.string()),
+        ("setting", pa.string()),
+        ("seed", pa.int64()),
+        ("epoch", pa.int64()),
+        ("status", pa.string()),
+    ]
+)
+ALPHAS = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("setting", pa.string()),
+        ("seed", pa.int64()),
+        ("epoch", pa.int32()),
+        ("cell", pa.string()),
+        ("edge", pa.int16()),
+        ("primitive", pa.string()),
+        ("weight", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TrialHistory:
+    """One trial and everything it reported.
+
+    Attributes:
+        stage: `search`, `select` or `retrain`.
+        trial: its name, unique in the study.
+        setting: text of the setting; `-` if the study has no axis.
+        seed: the trial's seed.
+        status: `done`, `stopped` (by a scheduler), `failed` or `unfinished`.
+        error: why it failed; empty otherwise.
+        epochs: one report per epoch, in order.
+    """
+
+    stage: str
+    trial: str
+    setting: str
+    seed: int
+    status: str
+    error: str
+    epochs: Sequence[Mapping[str, Any]]
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The report of the last epoch; empty if there is none."""
+        return self.epochs[-1] if self.epochs else {}
+
+
+def results_table(histories: Iterable[TrialHistory]) -> pa.Table:
+    """Return one row per trial and epoch: the keys, then a float column per metric."""
+    rows: list[dict[str, Any]] = []
+    metrics: dict[str, None] = {}
+    for history in histories:
+        keys = {
+            "stage": history.stage,
+            "trial": history.trial,
+            "setting": history.setting,
+            "seed": history.seed,
+            "status": history.status,
+        }
+        for report in _each_epoch_once(history.epochs):
+            scalars = _scalars(report)
+            metrics |= dict.fromkeys(scalars)
+            rows.append({**keys, "epoch": report["epoch"], **scalars})
+    fields = [*KEYS, *(pa.field(name, pa.float64()) for name in metrics)]
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def alphas_table(histories: Iterable[TrialHistory], space: SearchSpace) -> pa.Table:
+    """Return one row per search trial, epoch, cell, edge and primitive: the softmax weight."""
+    chunks = [_alphas_of(history, space) for history in histories]
+    return pa.concat_tables([ALPHAS.empty_table(), *chunks])
+
+
+def replace_stage(existing: pa.Table | None, new: pa.Table, stage: str) -> pa.Table:
+    """Return results with one stage's rows replaced and the columns united."""
+    if existing is None or not existing.num_rows:
+        return new
+    others = existing.filter(pc.not_equal(existing["stage"], stage))
+    return pa.concat_tables([others, new], promote_options="default")
+
+
+def _alphas_of(history: TrialHistory, space: SearchSpace) -> pa.Table:
+    primitives = np.asarray(space.primitives)
+    tables = []
+    for report in _each_epoch_once(history.epochs):
+        for cell, nested in (report.get("alphas") or {}).items():
+            weights = np.asarray(nested, dtype=np.float32)
+            num_edges, num_primitives = weights.shape
+            number = weights.size
+            columns = [
+                pa.repeat(pa.scalar(history.trial), number),
+                pa.repeat(pa.scalar(history.setting), number),
+                pa.repeat(pa.scalar(history.seed, pa.int64()), number),
+                pa.repeat(pa.scalar(report["epoch"], pa.int32()), number),
+                pa.repeat(pa.scalar(cell), number),
+                pa.array(np.repeat(np.arange(num_edges, dtype=np.int16), num_primitives)),
+                pa.array(np.tile(primitives[:num_primitives], num_edges)),
+                pa.array(weights.reshape(-1)),
+            ]
+            tables.append(pa.Table.from_arrays(columns, schema=ALPHAS))
+    # why: one chunk per trial; a thousand trials times fifty epochs of chunks would be slow
+    return pa.concat_tables([ALPHAS.empty_table(), *tables]).combine_chunks()
+
+
+def _each_epoch_once(epochs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Drop what a restart from a checkpoint reported again; the later report counts."""
+    return list({int(report["epoch"]): report for report in epochs}.values())
+
+
+def _scalars(report: Mapping[str, Any]) -> dict[str, float | None]:
+    scalars: dict[str, float | None] = {}
+    for name, value in report.items():
+        if name not in NOT_METRICS and isinstance(value, int | float) and value is not None:
+            scalars[name] = float(value) if math.isfinite(value) else None
+    return scalars
