@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from darts_ray.space import ConvGenotype, Genotype, RecurrentGenotype
+from darts_ray.space import ConvGenotype, Genotype
 from darts_ray.study.cell_drawing import label
 from darts_ray.study.measure import Measure
 
@@ -85,82 +86,65 @@ def alpha_history(alphas: pd.DataFrame, genotype: Genotype, cell: str) -> bytes:
     """
     rows = alphas[alphas["cell"] == cell]
     primitives = list(dict.fromkeys(rows["primitive"]))
-    num_epochs = rows["epoch"].nunique()
-    weights = (
+    epochs = sorted(set(rows["epoch"]))
+    weights = (  # (edges, epochs, primitives)
         rows.sort_values(["edge", "epoch"], kind="stable")["weight"]
         .to_numpy(dtype=np.float64)
-        .reshape(-1, num_epochs, len(primitives))
+        .reshape(-1, len(epochs), len(primitives))
     )
     nodes = genotype.cells()[cell]
-    num_inputs = 1 if isinstance(genotype, RecurrentGenotype) else 2
-    widest = num_inputs + len(nodes) - 1
+    inputs = 2 if isinstance(genotype, ConvGenotype) else 1
+    widest = inputs + len(nodes) - 1
     limit = max(1e-3, float(np.abs(weights - 1 / len(primitives)).max()))
-    panel_height = 0.13 * len(primitives) + 0.22
-    with mpl.rc_context({**STYLE, "axes.grid": False, "font.size": 7, "axes.titlesize": 7.5}):
-        figure = Figure(
-            figsize=(1.1 + 1.35 * widest, 0.75 + panel_height * len(nodes)), layout="constrained"
-        )
-        grid = figure.subplots(len(nodes), widest, squeeze=False, sharex=True, sharey=True)
-        images = []
-        edge = 0
-        for node, edges in enumerate(nodes):
-            kept = {item.predecessor: item.primitive for item in edges}
-            for predecessor in range(widest):
-                axes = grid[node][predecessor]
-                if predecessor >= num_inputs + node:
-                    axes.set_axis_off()
-                    continue
-                image = axes.imshow(
-                    weights[edge].T - 1 / len(primitives),
-                    aspect="auto",
-                    cmap="RdBu",
-                    vmin=-limit,
-                    vmax=limit,
-                    interpolation="nearest",
-                    extent=(0.5, num_epochs + 0.5, len(primitives) - 0.5, -0.5),
-                )
-                images.append(image)
-                name = _state_name(genotype, predecessor, num_inputs)
-                axes.set_title(f"{name} → node {_node_name(genotype, node)}", pad=3)
-                _mark_kept(axes, kept.get(predecessor), primitives, num_epochs)
-                edge += 1
-        grid[0][0].set_yticks(range(len(primitives)), [label(name) for name in primitives])
-        for axes in grid[-1]:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
-        figure.supxlabel("epoch", fontsize=7.5, color="#3e4c59")
-        bar = figure.colorbar(images[0], ax=grid, shrink=0.5, aspect=30, pad=0.01)
-        bar.set_label(f"softmax weight − 1/{len(primitives)}")  # noqa: RUF001
+    width, height = 1.25, 0.125 * len(primitives)  # of a panel in inches
+    step_x, step_y = width + 0.22, height + 0.26
+    left, right, top, bottom = 0.95, 0.95, 0.24, 0.12
+    size = (left + widest * step_x + right, top + len(nodes) * step_y + bottom)
+    with mpl.rc_context({**STYLE, "font.size": 7}):
+        figure = Figure(figsize=size)
+        # why: one plot in inches for all panels; a plot per edge takes seconds to lay out
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))
+        axes.set_axis_off()
+        panels = ((n, p) for n in range(len(nodes)) for p in range(inputs + n))
+        for matrix, (node, predecessor) in zip(weights, panels, strict=True):
+            x, y = left + predecessor * step_x, top + node * step_y
+            image = axes.imshow(
+                matrix.T - 1 / len(primitives),
+                cmap="RdBu",
+                vmin=-limit,
+                vmax=limit,
+                aspect="auto",
+                interpolation="nearest",
+                extent=(x, x + width, y + height, y),
+            )
+            names = _state_name(genotype, predecessor), _state_name(genotype, inputs + node)
+            axes.text(x, y - 0.05, f"{names[0]} → {names[1]}", color=STYLE["axes.labelcolor"])
+            kept = {edge.predecessor: edge.primitive for edge in nodes[node]}
+            frame = {"ec": "#1f2933", "lw": 1.3} if predecessor in kept else {"ec": "#dde2e8"}
+            axes.add_patch(Rectangle((x, y), width, height, fill=False, **frame))
+            row = height / len(primitives)
+            if predecessor in kept and kept[predecessor] in primitives:
+                mark = y + (primitives.index(kept[predecessor]) + 0.5) * row
+                axes.plot([x + width + 0.06], [mark], "<", color="#1f2933", ms=4, mew=0)
+            if predecessor == 0:
+                for index, primitive in enumerate(primitives):
+                    place = (x - 0.06, y + (index + 0.5) * row)
+                    axes.text(*place, label(primitive), ha="right", va="center", fontsize=6)
+        ends = f"epochs {epochs[0]} to {epochs[-1]} from left to right"
+        axes.text(left, size[1] - 0.05, ends, color=STYLE["axes.labelcolor"])
+        axes.set(xlim=(0, size[0]), ylim=(size[1], 0))
+        bar_axes = figure.add_axes((1 - 0.75 / size[0], 0.3, 0.09 / size[0], 0.4))
+        bar = figure.colorbar(image, cax=bar_axes)
+        bar.set_label(f"softmax weight minus 1/{len(primitives)}")
         bar.outline.set_visible(False)
+        bar_axes.grid(visible=False)
         return _render(figure, "png")
 
 
-def _mark_kept(
-    axes: Axes, primitive: str | None, primitives: Sequence[str], num_epochs: int
-) -> None:
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color("#1f2933" if primitive else "#dde2e8")
-        spine.set_linewidth(1.4 if primitive else 0.6)
-    if primitive in primitives:
-        axes.plot(
-            [num_epochs + 0.5],
-            [primitives.index(primitive)],
-            "<",
-            color="#1f2933",
-            ms=4,
-            clip_on=False,
-        )
-    axes.tick_params(length=0)
-
-
-def _state_name(genotype: Genotype, state: int, num_inputs: int) -> str:
-    if isinstance(genotype, ConvGenotype) and state < num_inputs:
-        return ("$c_{k-2}$", "$c_{k-1}$")[state]
-    return str(state - num_inputs if isinstance(genotype, ConvGenotype) else state)
-
-
-def _node_name(genotype: Genotype, node: int) -> str:
-    return str(node if isinstance(genotype, ConvGenotype) else node + 1)
+def _state_name(genotype: Genotype, state: int) -> str:
+    if not isinstance(genotype, ConvGenotype):
+        return str(state)
+    return ("$c_{k-2}$", "$c_{k-1}$")[state] if state < 2 else str(state - 2)
 
 
 def _curves(

@@ -40,7 +40,7 @@ def search_entries(
         measure: what the study is judged by.
         num_parameters: size of the network that a genotype stands for.
     """
-    entries = []
+    entries: list[Entry] = []
     sizes: dict[str, int] = {}
     for history in sorted(histories, key=lambda history: history.trial):
         if history.status not in ("done", "stopped"):
@@ -93,7 +93,9 @@ def with_select_scores(
         score = history.last.get(measure.validation)
         if history.status == "done" and score is not None:
             scores.setdefault(history.trial.partition("/")[0], []).append(score)
-    by_key = {found.genotype.to_json(): scores.get(found.name, []) for found in candidates(entries)}
+    by_key = {
+        found.genotype.to_json(): scores.get(found.name, []) for found in candidates(entries)
+    }
     return [
         {
             **entry,

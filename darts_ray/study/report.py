@@ -23,6 +23,11 @@ from darts_ray.study.summary import compare_settings, count, spread, summarise_s
 MAX_HISTORIES = 24
 """Heatmaps of this many searches go into the page; alphas.parquet has them all."""
 
+CELL_TITLES = {
+    "normal": "Normal cell",
+    "reduce": "Reduction cell",
+    "recurrent": "Recurrent cell",
+}
 SHORT = {
     "max_pool_3x3": "max",
     "avg_pool_3x3": "avg",
@@ -61,7 +66,7 @@ def render_report(study: Study) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"image": _data_uri, "number": count, "short": short_cells}
-    environment.filters["duration"] = duration
+    environment.filters |= {"duration": duration, "cell_title": CELL_TITLES.__getitem__}
     return environment.get_template("report.html.jinja").render(_context(study))
 
 
@@ -70,7 +75,9 @@ def short_cells(genotype: Mapping[str, Any]) -> dict[str, str]:
     cells = Genotype.from_dict(genotype).cells()
     return {
         cell: " | ".join(
-            " ".join(f"{SHORT.get(edge.primitive, edge.primitive)}({edge.predecessor})" for edge in node)
+            " ".join(
+                f"{SHORT.get(edge.primitive, edge.primitive)}({edge.predecessor})" for edge in node
+            )
             for node in nodes
         )
         for cell, nodes in cells.items()
