@@ -7,14 +7,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import darts_ray
 from darts_ray.errors import ExportError
 
 _PREFIX = "darts."
-_PACKAGES = ("darts_ray", "torch", "onnx", "onnxscript")
+_PACKAGES = ("torch", "onnx", "onnxscript")
 
 
 def _installed_versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"darts_ray": darts_ray.__version__, **installed}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class ModelMetadata:
     def to_props(self) -> dict[str, str]:
         """Return the `metadata_props`: JSON values under names that start with `darts.`."""
         values = {
-            "genotype": json.loads(self.genotype_json),
             "class_names": list(self.class_names),
             "mean": list(self.mean),
             "std": list(self.std),
@@ -59,7 +60,8 @@ class ModelMetadata:
             "versions": dict(self.versions),
             "extra": dict(self.extra),
         }
-        return {f"{_PREFIX}{name}": json.dumps(value) for name, value in values.items()}
+        props = {f"{_PREFIX}{name}": json.dumps(value) for name, value in values.items()}
+        return {f"{_PREFIX}genotype": self.genotype_json, **props}
 
     @staticmethod
     def from_props(props: Mapping[str, str]) -> ModelMetadata:
@@ -75,7 +77,7 @@ class ModelMetadata:
                 if name.startswith(_PREFIX)
             }
             return ModelMetadata(
-                genotype_json=json.dumps(values["genotype"]),
+                genotype_json=props[f"{_PREFIX}genotype"],
                 class_names=tuple(values["class_names"]),
                 mean=tuple(values["mean"]),
                 std=tuple(values["std"]),
