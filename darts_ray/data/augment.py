@@ -42,8 +42,8 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: Generator
     return images.flatten(2).gather(2, pixels).view(batch, channels, height, width)
 
 
-def cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
-    """Set a square of each image to zero; apply it to normalised images.
+def cutout_(images: Tensor, side: int, generator: Generator) -> Tensor:
+    """Set a square of each image to zero, in place; apply it to normalised images.
 
     The centre is uniform over the pixels, so a square near the border is clipped, as in DeVries &
     Taylor (arXiv 1708.04552) and the original code. For an odd `side` the original erased one
@@ -62,7 +62,7 @@ def cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
         pixel = torch.arange(size, device=images.device)
         inside.append((pixel >= first) & (pixel < first + side))
     erased = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    return images.masked_fill(erased, 0)
+    return images.masked_fill_(erased, 0)
 
 
 class Normalise:

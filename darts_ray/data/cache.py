@@ -30,6 +30,8 @@ from darts_ray.data.sources import Decoded
 from darts_ray.errors import DataError
 
 FORMAT = 1  # raise it when the layout below changes: older files are then not looked at
+# What reading the wrong kind of content can raise.
+_SHAPE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 _log = logging.getLogger(__name__)
 
 
@@ -173,9 +175,10 @@ def _open(file: Path) -> CachedImages:
                 _checksum(images.view(-1).numpy()),
                 _checksum(labels.view(torch.uint8).numpy()),
             ]
-        except (pa.ArrowException, ValueError, KeyError, TypeError, RuntimeError) as error:
+            expected = about["checksum"]
+        except (pa.ArrowException, *_SHAPE_ERRORS) as error:
             raise CacheFileError(str(error)) from error
-    if found != about["checksum"]:
+    if found != expected:
         raise CacheFileError("its checksum is wrong")
     return CachedImages(
         images,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.config import AugmentConfig
-from darts_ray.data.augment import Normalise, crop_and_flip, cutout, sample_transform
+from darts_ray.data.augment import Normalise, crop_and_flip, cutout_, sample_transform
 from darts_ray.data.dataset import ImageInfo, Split
 from darts_ray.errors import CheckpointError, DataError
 
@@ -111,7 +111,7 @@ class ImageStream:
                 images = crop_and_flip(images, padding, flip, self._generator)
         images = self._normalise(images)
         if self._augment is not None and self._augment.cutout:
-            images = cutout(images, self._augment.cutout, self._generator)
+            images = cutout_(images, self._augment.cutout, self._generator)
         self._position += 1
         return images, targets
 

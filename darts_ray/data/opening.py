@@ -109,10 +109,13 @@ def _identity(file: Path) -> list[object]:
     Size and time see an edit in place, both ends of the file (in Parquet, the index of all
     columns) what replaces a file without changing either.
     """
-    status = file.stat()
     digest = hashlib.blake2b(digest_size=12)
-    with file.open("rb") as handle:
-        digest.update(handle.read(65536))
-        handle.seek(max(0, status.st_size - 65536))
-        digest.update(handle.read())
+    try:
+        status = file.stat()
+        with file.open("rb") as handle:
+            digest.update(handle.read(65536))
+            handle.seek(max(0, status.st_size - 65536))
+            digest.update(handle.read())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}.") from error
     return [file.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]
