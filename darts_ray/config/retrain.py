@@ -44,7 +44,12 @@ class RecurrentNetworkConfig(Model):
     dropout: RecurrentDropoutConfig = RecurrentDropoutConfig(word=0.1)
     bptt: PositiveInt = Field(35, description="Mean sequence length in tokens.")
     tar_beta: NonNegativeFloat = 1e-3
-    short_sequence_probability: Probability = 0.05
+    short_sequence_probability: Probability = Field(
+        0.05, description="How often a sequence has half the mean length."
+    )
+    sequence_deviation: NonNegativeFloat = Field(
+        5.0, description="Standard deviation of the sequence length in tokens."
+    )
 
 
 NetworkConfig = Annotated[ConvNetworkConfig | RecurrentNetworkConfig, Field(discriminator="kind")]
@@ -69,7 +74,19 @@ class RetrainOptimConfig(Model):
         description="Switch to averaged SGD when the validation loss has not improved for this"
         " many epochs (text; the paper: 5).",
     )
-    accumulate: PositiveInt = Field(1, description="Batches per optimiser step.")
+    stop_patience: PositiveInt | None = Field(
+        None,
+        description="End before the last epoch when the validation loss has not improved for this"
+        " many epochs (text).",
+    )
+    max_rollbacks: NonNegativeInt = Field(
+        3,
+        description="Returns to the best weights after non-finite losses, one epoch after the"
+        " other, before the run fails (text; images fail at once).",
+    )
+    accumulate: PositiveInt = Field(
+        1, description="Batches per optimiser step; the step's batch is that much larger."
+    )
 
 
 class TrainingRecipe(Model):
@@ -81,6 +98,12 @@ class TrainingRecipe(Model):
     epochs: PositiveInt = 600
     batch_size: PositiveInt = 96
     eval_batch_size: PositiveInt | None = Field(None, description="Default: batch_size.")
+    test_batch_size: PositiveInt | None = Field(
+        None, description="Default: eval_batch_size. The paper tests text with 1."
+    )
+    imports: tuple[str, ...] = Field(
+        (), description="Python modules to import first; they register own operations."
+    )
     max_steps: PositiveInt | None = Field(None, description="Steps per epoch at most.")
     device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
     precision: Precision = Field("float32", description="bfloat16: autocast.")
@@ -128,6 +151,10 @@ class RetrainConfig(TrainingRecipe):
             raise ValueError(f"genotype: does not fit a {self.network.kind} network")
         if self.data.is_text != recurrent:
             raise ValueError(f"data.source: {self.data.source!r} does not fit the genotype")
+        if recurrent and self.optim.label_smoothing:
+            raise ValueError("optim.label_smoothing: is for images; text trains without it")
+        if not recurrent and (self.optim.asgd_patience or self.optim.stop_patience):
+            raise ValueError("optim.asgd_patience and stop_patience: are for text only")
         return self
 
     def parsed_genotype(self) -> Genotype:

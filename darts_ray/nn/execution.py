@@ -50,7 +50,8 @@ def seed_everything(seed: int) -> None:
 
 def rng_state(device: torch.device) -> dict[str, Any]:
     """Return the state of every generator as plain values (loads with `weights_only=True`)."""
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
+    _, keys, position, has_gauss, cached = numpy_state
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
@@ -86,9 +87,7 @@ def set_rng_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 def autocast(device: torch.device, precision: Literal["float32", "bfloat16"]) -> torch.autocast:
     """Return the context in which a forward pass runs; `float32` changes nothing."""
-    return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
-    )
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextmanager

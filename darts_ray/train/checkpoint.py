@@ -1,0 +1,220 @@
+"""Deployable checkpoints: one file with weights, genotype, network sizes and what the data were."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from darts_ray.config import DataConfig, RetrainConfig
+from darts_ray.config.retrain import RecurrentNetworkConfig
+from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, open_data
+from darts_ray.errors import CheckpointError, DataError
+from darts_ray.nn.execution import resolve_device
+from darts_ray.train.build import build_network
+from darts_ray.train.evaluation import EvaluationSettings, evaluate_test
+
+FORMAT = "darts_ray network 1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and what is known of it.
+
+    Attributes:
+        network: in evaluation mode.
+        config: how it was trained; holds genotype and sizes.
+        info: what it was trained on: class names and normalisation, or the vocabulary.
+        metrics: what was measured when it was saved, such as `test_accuracy`.
+    """
+
+    network: nn.Module
+    config: RetrainConfig
+    info: ImageInfo | TextInfo
+    metrics: dict[str, float]
+
+
+def save_checkpoint(
+    path: str | Path,
+    network: nn.Module,
+    config: RetrainConfig,
+    info: ImageInfo | TextInfo,
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Write a network so that `load_checkpoint` can rebuild it anywhere.
+
+    The file holds plain values and tensors only and appears under its name complete or not at
+    all.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    content = {
+        "format": FORMAT,
+        "config": config.model_dump(mode="json"),
+        "info": asdict(info),
+        "weights": {name: value.cpu() for name, value in network.state_dict().items()},
+        "metrics": dict(metrics or {}),
+    }
+    target = Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # temporary files are private to their owner
+        temporary.replace(target)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{target}: the network cannot be written: {error}.") from error
+
+
+def load_checkpoint(path: str | Path, device: torch.device | None = None) -> Checkpoint:
+    """Read what `save_checkpoint` wrote.
+
+    Args:
+        path: the file.
+        device: of the network; default: the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or something else; the message names it.
+    """
+    content = _read(Path(path))
+    try:
+        config = RetrainConfig.model_validate(content["config"])
+        kind = TextInfo if config.data.is_text else ImageInfo
+        info: ImageInfo | TextInfo = kind(**content["info"])
+        network = build_network(config, info)
+        network.load_state_dict(content["weights"])
+        metrics = dict(content["metrics"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: does not hold a complete network: {error}.") from error
+    return Checkpoint(network.to(device or torch.device("cpu")).eval(), config, info, metrics)
+
+
+def evaluate_checkpoint(
+    path: str | Path,
+    data: DataConfig,
+    *,
+    batch_size: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> dict[str, float]:
+    """Score a saved network on the test set of a dataset.
+
+    Images are normalised as the network was trained; a text must have its vocabulary.
+
+    Args:
+        path: a file of `save_checkpoint`.
+        data: which dataset.
+        batch_size: default: that of the training's test.
+        device: where to run.
+
+    Returns:
+        test_loss, test_accuracy and test_top5 (0..1), or test_loss and test_perplexity.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+        DataError: the data cannot be read, or has other classes, channels or words.
+        ResourceError: there is no such device.
+    """
+    where = resolve_device(device)
+    checkpoint = load_checkpoint(path, where)
+    opened = open_data(data)
+    return evaluate_network(
+        checkpoint.network,
+        checkpoint.config,
+        _as_trained(opened, checkpoint.info),
+        batch_size=batch_size,
+        device=where,
+    )
+
+
+def evaluate_network(
+    network: nn.Module,
+    config: RetrainConfig,
+    data: ImageData | TextData,
+    *,
+    batch_size: int | None = None,
+    device: torch.device,
+) -> dict[str, float]:
+    """Score any derived network on a test set, such as one with weights of the original authors.
+
+    For those, build the network by `build_network(config, data.info)` and fill it by
+    `darts_ray.interop.load_original`.
+
+    Args:
+        network: on `device`.
+        config: gives batch size, sequence length, precision and memory layout.
+        data: whose test set; `data.info` gives the normalisation.
+        batch_size: default: the configuration's for tests.
+        device: where to run.
+
+    Returns:
+        As `evaluate_checkpoint`.
+    """
+    sizes = config.network
+    settings = EvaluationSettings(
+        device=device,
+        batch_size=batch_size
+        or config.test_batch_size
+        or config.eval_batch_size
+        or config.batch_size,
+        bptt=sizes.bptt if isinstance(sizes, RecurrentNetworkConfig) else 0,
+        precision=config.precision,
+        channels_last=config.channels_last,
+    )
+    return evaluate_test(network, data, settings)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: is truncated, or was not written by darts_ray.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can make the reader fail in any way
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: is not a network saved by this version of darts_ray (expected {FORMAT!r})."
+        )
+    return content
+
+
+def _as_trained(data: ImageData | TextData, info: ImageInfo | TextInfo) -> ImageData | TextData:
+    """Check that a dataset suits a network, and give it the network's normalisation.
+
+    Raises:
+        DataError: it does not.
+    """
+    if isinstance(data, TextData) and isinstance(info, TextInfo):
+        if data.info.vocabulary != info.vocabulary:
+            raise DataError(
+                f"The text has {data.info.vocab_size} words and the network was trained on"
+                f" {info.vocab_size}; vocabularies must be the same, word for word: use the same"
+                " train.txt and valid.txt."
+            )
+        return data
+    if isinstance(data, ImageData) and isinstance(info, ImageInfo):
+        theirs, ours = data.info, info
+        if (theirs.num_classes, theirs.channels) != (ours.num_classes, ours.channels):
+            raise DataError(
+                f"The images have {theirs.num_classes} classes and {theirs.channels} channels;"
+                f" the network was trained on {ours.num_classes} and {ours.channels}."
+            )
+        return replace(data, info=replace(theirs, mean=ours.mean, std=ours.std))
+    raise DataError("The network was trained on text and the data are images, or vice versa.")

@@ -1,0 +1,140 @@
+"""Scores of a trained network: loss with top-1 and top-5 accuracy, or perplexity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_ray.config.search import Precision
+from darts_ray.data import ImageData, TextData, evaluation_batches, text_batches
+from darts_ray.errors import DataError
+from darts_ray.nn import Batch, RecurrentNetwork
+from darts_ray.nn.execution import LossTrace, autocast
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How networks are evaluated; none of it should change a score by more than rounding.
+
+    Attributes:
+        batch_size: images, or columns of a text read side by side. Each column starts from a
+            zero hidden state, so on text a smaller batch scores slightly better.
+        bptt: text only: tokens per forward pass; hidden states are carried between passes.
+        precision: `bfloat16` evaluates under autocast.
+        channels_last: memory layout of images.
+    """
+
+    device: torch.device
+    batch_size: int
+    bptt: int = 35
+    precision: Precision = "float32"
+    channels_last: bool = False
+
+
+def evaluate_test(
+    network: nn.Module, data: ImageData | TextData, settings: EvaluationSettings
+) -> dict[str, float]:
+    """Open the test set and score a network on it.
+
+    Returns:
+        test_loss, test_accuracy and test_top5 (0..1), or test_loss and test_perplexity.
+
+    Raises:
+        DataError: there is no test set, or it does not fit.
+        NonFiniteLossError: the test loss is NaN or infinite.
+    """
+    trace = LossTrace("test loss", 0)
+    if isinstance(data, TextData):
+        return score_text(network, data.open_test(), settings, "test", trace)
+    split = data.open_test()
+    if len(split) == 0:
+        raise DataError("The test set is empty; there is nothing to evaluate.")
+    batches = evaluation_batches(
+        split,
+        None,
+        settings.batch_size,
+        info=data.info,
+        device=settings.device,
+        channels_last=settings.channels_last,
+    )
+    return score_images(network, batches, settings, "test", trace)
+
+
+@torch.no_grad()
+def score_images(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    settings: EvaluationSettings,
+    part: str,
+    trace: LossTrace,
+) -> dict[str, float]:
+    """Score a conv network with its running batch norm statistics.
+
+    Args:
+        network: images to logits; it is left in evaluation mode.
+        batches: images (batch, channels, height, width) and labels (batch,).
+        settings: device and precision.
+        part: prefix of the metrics' names, such as `validation`.
+        trace: collects the losses.
+
+    Returns:
+        `{part}_loss`, `{part}_accuracy`, `{part}_top5`; with fewer than five classes top 5 is
+        always 1.
+
+    Raises:
+        NonFiniteLossError: the loss is NaN or infinite.
+    """
+    network.eval()
+    hits = torch.zeros(2, dtype=torch.int64, device=settings.device)  # top 1, top 5
+    num = 0
+    for images, targets in batches:
+        with autocast(settings.device, settings.precision):
+            logits: Tensor = network(images)
+        logits = logits.float()
+        trace.add(F.cross_entropy(logits, targets), weight=len(targets))
+        best = logits.topk(min(5, logits.shape[1])).indices == targets[:, None]
+        hits += torch.stack([best[:, 0].sum(), best.sum()])
+        num += len(targets)
+    top1, top5 = (hits / num).tolist()
+    return {f"{part}_loss": trace.mean(), f"{part}_accuracy": top1, f"{part}_top5": top5}
+
+
+@torch.no_grad()
+def score_text(
+    network: nn.Module, tokens: Tensor, settings: EvaluationSettings, part: str, trace: LossTrace
+) -> dict[str, float]:
+    """Score a language model; hidden states are carried through the text.
+
+    A deliberate correction: the mean divides by the number of predicted tokens; the original
+    code divided by one row more.
+
+    Args:
+        network: a recurrent network; it is left in evaluation mode.
+        tokens: (num,).
+        settings: device, batch size, window length and precision.
+        part: prefix of the metrics' names.
+        trace: collects the losses.
+
+    Returns:
+        `{part}_loss` in nats per token and `{part}_perplexity`, its exponential.
+
+    Raises:
+        DataError: the text is too short for the batch size.
+        NonFiniteLossError: the loss is NaN or infinite.
+    """
+    assert isinstance(network, RecurrentNetwork)
+    network.eval()
+    state = network.initial_state(settings.batch_size)
+    windows = text_batches(tokens, settings.batch_size, settings.bptt, device=settings.device)
+    for window in windows:
+        with autocast(settings.device, settings.precision):
+            loss, state = network.stateful_loss(window, state)
+        trace.add(loss, weight=window[1].numel())
+    mean = trace.mean()
+    # exp overflows a float above 709
+    return {f"{part}_loss": mean, f"{part}_perplexity": math.exp(min(mean, 700.0))}

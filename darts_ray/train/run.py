@@ -1,0 +1,332 @@
+"""A whole retraining as resumable epochs: one loop for images and for text."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts_ray.config import RetrainConfig
+from darts_ray.data import ImageData, TextData
+from darts_ray.errors import CheckpointError, NonFiniteLossError
+from darts_ray.nn import RecurrentNetwork
+from darts_ray.nn.execution import (
+    LossTrace,
+    deterministic,
+    peak_memory_bytes,
+    reset_peak_memory,
+    resolve_device,
+    rng_state,
+    seed_everything,
+    set_rng_state,
+)
+from darts_ray.train.averaging import WeightAverage
+from darts_ray.train.build import build_network, describe_network
+from darts_ray.train.checkpoint import save_checkpoint
+from darts_ray.train.convergence import Convergence
+from darts_ray.train.evaluation import evaluate_test
+from darts_ray.train.images import ImageTask
+from darts_ray.train.schedules import learning_rate
+from darts_ray.train.task import Task
+from darts_ray.train.text import TextTask
+
+_log = logging.getLogger(__name__)
+
+OnStep = Callable[[int, int], None]
+
+
+class RetrainRun:
+    """Trains a derived network from scratch, epoch by epoch, and tests it once.
+
+    Weights, metrics and random numbers follow from configuration and data alone: the run keeps
+    its own random state between epochs, so nothing else in the process can disturb it, and an
+    interrupted and resumed run equals an uninterrupted one bit for bit (on a CPU; on a GPU with
+    `deterministic: true`).
+
+    Args:
+        config: the retraining.
+        data: what `darts_ray.data.open_data(config.data)` returns.
+        device: default: the one that the configuration names.
+
+    Attributes:
+        network: the derived network, on its device; with averaged SGD it holds the latest
+            weights, not their mean.
+        epochs: the most epochs there will be.
+        epochs_done: epochs completed.
+        test_metrics: what `test` measured, once it has.
+
+    Raises:
+        ConfigError: network and images do not fit.
+        DataError: a part of the data is smaller than a batch.
+        ResourceError: there is no such device.
+    """
+
+    def __init__(
+        self,
+        config: RetrainConfig,
+        data: ImageData | TextData,
+        device: torch.device | None = None,
+    ) -> None:
+        self.config = config
+        self.device = device or resolve_device(config.device)
+        self.epochs = config.epochs
+        self.epochs_done = 0
+        self.test_metrics: dict[str, float] | None = None
+        self._data = data
+        self._optim = config.optim
+        self._test_opened = False
+        seed_everything(config.seed)
+        self.network = build_network(config, data.info).to(self.device)
+        self._task = _make_task(config, data, self.network, self.device)
+        self._optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=self._optim.lr,
+            momentum=self._optim.momentum,
+            weight_decay=self._optim.weight_decay,
+        )
+        self._average: WeightAverage | None = None
+        self._convergence = Convergence(self._optim.asgd_patience, self._optim.stop_patience)
+        self._best: dict[str, Any] | None = None
+        self._rollbacks = 0
+        self._rng = rng_state(self.device)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train: the last epoch is done, or no gain is left."""
+        return self.epochs_done >= self.epochs or self._convergence.over
+
+    def describe(self) -> dict[str, int]:
+        """Return `num_parameters` (no auxiliary head) and `multiply_adds` per image or token."""
+        return describe_network(self.network, self._data.info)
+
+    def run_epoch(self, on_step: OnStep | None = None) -> dict[str, Any]:
+        """Train for one epoch, then score the held-out part.
+
+        Args:
+            on_step: called with (steps done, steps in this epoch) after each optimiser step.
+
+        Returns:
+            `epoch` (completed epochs), `lr`, `train_loss` (the loss that is minimised, with
+            auxiliary head, label smoothing and TAR), `seconds`, `samples_per_second` of training
+            (images or tokens), `peak_memory_bytes`; images: `drop_path`, `train_accuracy`; with
+            a held-out part `validation_loss` and `validation_accuracy`, `validation_top5` or
+            `validation_perplexity`; text: `averaging` and `rolled_back`, 0 or 1. An epoch that
+            was rolled back has no `train_loss` and the best weights' validation metrics.
+
+        Raises:
+            NonFiniteLossError: a loss or gradient is NaN or infinite; text returns to the best
+                weights instead, as long as there are some and `max_rollbacks` allows.
+        """
+        if self.finished:
+            raise RuntimeError(f"This retraining is finished after {self.epochs_done} epochs.")
+        started = time.perf_counter()
+        reset_peak_memory(self.device)
+        metrics: dict[str, Any] = {"epoch": self.epochs_done + 1}
+        with self._own_randomness(), deterministic(self.config.deterministic):
+            try:
+                metrics |= self._train(on_step)
+                metrics |= self._validate()
+                self._take_note(metrics)
+            except NonFiniteLossError as error:
+                metrics |= self._roll_back(error)
+        self.epochs_done += 1
+        if self._task.rolls_back:
+            metrics |= {"averaging": float(self._average is not None)}
+        metrics["seconds"] = time.perf_counter() - started
+        metrics["peak_memory_bytes"] = peak_memory_bytes(self.device)
+        return metrics
+
+    def test(self) -> dict[str, float]:
+        """Score the last weights (averaged SGD: their mean) on the test set, once.
+
+        Returns:
+            `test_loss` and `test_accuracy`, `test_top5` or `test_perplexity`. A run restored
+            from a state that holds them returns them without opening the test set again.
+
+        Raises:
+            RuntimeError: the training is not finished, or this run has opened the test set.
+        """
+        if not self.finished:
+            raise RuntimeError(
+                f"The test set is read after the last epoch only; {self.epochs_done} of"
+                f" {self.epochs} are done."
+            )
+        if self._test_opened:
+            raise RuntimeError("The test set has been read; the result is in test_metrics.")
+        if self.test_metrics is None:
+            self._test_opened = True
+            with self._scored_weights(), deterministic(self.config.deterministic):
+                self.test_metrics = evaluate_test(
+                    self.network, self._data, self._task.test_settings
+                )
+        return dict(self.test_metrics)
+
+    def save(self, path: str | Path) -> None:
+        """Write the deployable network: see `darts_ray.train.save_checkpoint`."""
+        with self._scored_weights():
+            save_checkpoint(
+                path, self.network, self.config, self._data.info, self.test_metrics or {}
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a later `load_state_dict` needs to go on bit for bit.
+
+        Plain values and tensors that load with `weights_only=True`. As in PyTorch, the tensors
+        are the live ones: save or copy them before the next epoch.
+        """
+        return {
+            "epochs_done": self.epochs_done,
+            "fingerprint": self._data.info.fingerprint,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict()["state"],
+            "average": None if self._average is None else self._average.state_dict(),
+            "convergence": self._convergence.state_dict(),
+            "best": self._best,
+            "rollbacks": self._rollbacks,
+            "data": self._task.state_dict(),
+            "rng": self._rng,
+            "test_metrics": self.test_metrics,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; hyperparameters are this run's configuration's.
+
+        Raises:
+            CheckpointError: the state is incomplete, or belongs to other data or another
+                network.
+        """
+        try:
+            if state["fingerprint"] != self._data.info.fingerprint:
+                raise CheckpointError(
+                    "The checkpoint was written while training on other data; resume with the"
+                    " same data and split settings."
+                )
+            self._load_weights(state)
+            self._convergence.load_state_dict(state["convergence"])
+            self._best = copy.deepcopy(state["best"])
+            self._rollbacks = int(state["rollbacks"])
+            self._task.load_state_dict(state["data"])
+            self._rng = dict(state["rng"])
+            self.test_metrics = state["test_metrics"]
+            self.epochs_done = int(state["epochs_done"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"The checkpoint does not fit this retraining: {error}"
+            ) from error
+
+    def _train(self, on_step: OnStep | None) -> dict[str, float]:
+        """Run one epoch's optimiser steps."""
+        task, optim = self._task, self._optim
+        rate = learning_rate(optim, self.epochs_done, self.epochs)
+        scheduled = task.start_epoch(self.epochs_done, self.epochs)
+        trace = LossTrace("training loss or its gradient", self.epochs_done + 1)
+        started = time.perf_counter()
+        num_samples = 0
+        num_steps = min(len(task), self.config.max_steps or len(task))
+        self.network.train()
+        batches = itertools.islice(task.batches(), self.config.max_steps)
+        for step, batch in enumerate(batches, start=1):
+            self._optimizer.zero_grad()
+            loss = torch.zeros((), device=self.device)
+            for part in task.losses(batch):
+                (part.loss * part.share).backward()
+                loss += part.loss.detach() * part.share
+            norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.grad_clip)
+            self._optimizer.param_groups[0]["lr"] = rate * task.rate_factor(batch)
+            self._optimizer.step()
+            if self._average is not None:
+                self._average.update()
+            size = task.size(batch)
+            num_samples += size
+            trace.add(loss + 0 * norm, weight=size)  # NaN where the norm is NaN or infinite
+            if on_step is not None:
+                on_step(step, max(step, num_steps))
+        train_loss = trace.mean()  # waits for the device
+        seconds = time.perf_counter() - started
+        return {
+            "lr": rate,
+            **scheduled,
+            "train_loss": train_loss,
+            **task.training_metrics(),
+            "samples_per_second": num_samples / seconds,
+        }
+
+    def _validate(self) -> dict[str, float]:
+        with self._scored_weights():
+            return self._task.validate(self.epochs_done + 1)
+
+    def _take_note(self, metrics: dict[str, Any]) -> None:
+        """Text: remember the best weights and begin to average when it is time."""
+        if not self._task.rolls_back:
+            return
+        self._rollbacks = 0
+        metrics["rolled_back"] = 0.0
+        if self._convergence.add(metrics["validation_loss"]):
+            self._best = copy.deepcopy(self._weights())
+        if self._convergence.averaging and self._average is None:
+            _log.info("Averaging the weights from epoch %d on.", self.epochs_done + 2)
+            self._average = WeightAverage(self.network.parameters())
+
+    def _roll_back(self, error: NonFiniteLossError) -> dict[str, float]:
+        """Text: return to the best weights. As in the original, random numbers go on, not back."""
+        if not self._task.rolls_back:
+            raise error
+        if self._best is None or self._rollbacks >= self._optim.max_rollbacks:
+            reason = "no epoch before it was finite"
+            if self._best is not None:
+                reason = f"{self._rollbacks} returns to the best weights in a row did not help"
+            raise NonFiniteLossError(f"{error} Training ends: {reason}.") from error
+        _log.warning("%s Returning to the best weights so far.", error)
+        self._rollbacks += 1
+        self._load_weights(self._best)
+        self._convergence.averaging = self._average is not None
+        self._convergence.add_failure()
+        rate = learning_rate(self._optim, self.epochs_done, self.epochs)
+        return {"lr": rate, "rolled_back": 1.0, **self._validate()}
+
+    def _weights(self) -> dict[str, Any]:
+        """Return the entries of `state_dict` that `_load_weights` reads."""
+        state = self.state_dict()
+        return {name: state[name] for name in ("network", "optimizer", "average")}
+
+    def _load_weights(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        groups = self._optimizer.state_dict()["param_groups"]
+        # a copy, because PyTorch would go on updating the given tensors in place
+        buffers = copy.deepcopy(state["optimizer"])
+        self._optimizer.load_state_dict({"state": buffers, "param_groups": groups})
+        self._average = None
+        if state["average"] is not None:
+            self._average = WeightAverage(self.network.parameters())
+            self._average.load_state_dict(state["average"])
+
+    def _scored_weights(self) -> AbstractContextManager[None]:
+        """Return the context in which the network holds the weights that count."""
+        return nullcontext() if self._average is None else self._average.applied()
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Draw from this run's random state, whatever else draws in this process."""
+        set_rng_state(self._rng, self.device)
+        yield
+        self._rng = rng_state(self.device)
+
+
+def _make_task(
+    config: RetrainConfig,
+    data: ImageData | TextData,
+    network: torch.nn.Module,
+    device: torch.device,
+) -> Task:
+    if isinstance(data, TextData):
+        assert isinstance(network, RecurrentNetwork)
+        return TextTask(config, data, network, device)
+    assert not isinstance(network, RecurrentNetwork)
+    return ImageTask(config, data, network, device)
