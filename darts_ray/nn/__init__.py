@@ -4,6 +4,10 @@ from darts_ray.nn.conv_network import ConvNetwork, ImageNetNetwork
 from darts_ray.nn.conv_supernet import ConvSupernet
 from darts_ray.nn.counting import count_parameters, multiply_adds, num_weights
 from darts_ray.nn.operations import register_operation
+from darts_ray.nn.recurrent_activations import register_activation
+from darts_ray.nn.recurrent_dropout import RecurrentDropout
+from darts_ray.nn.recurrent_network import RecurrentNetwork
+from darts_ray.nn.recurrent_supernet import RecurrentSupernet
 from darts_ray.nn.supernet import Batch, State, Supernet
 
 __all__ = [
@@ -11,10 +15,14 @@ __all__ = [
     "ConvNetwork",
     "ConvSupernet",
     "ImageNetNetwork",
+    "RecurrentDropout",
+    "RecurrentNetwork",
+    "RecurrentSupernet",
     "State",
     "Supernet",
     "count_parameters",
     "multiply_adds",
     "num_weights",
+    "register_activation",
     "register_operation",
 ]

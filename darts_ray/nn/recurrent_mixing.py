@@ -1,0 +1,88 @@
+"""The mixed edges that leave one state of a recurrent cell, as one differentiable operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from darts_ray.nn.recurrent_activations import Activation
+
+
+def mixed_edges(z: Tensor, s: Tensor, p: Tensor, activations: tuple[Activation, ...]) -> Tensor:
+    """Return what the state s contributes to each node, by relaxed edges.
+
+    With the gate and candidate `[c, h] = W_i (s * mask)` of every edge stacked in z, an edge
+    computes
+
+        out = sum_k p_k (s + sigmoid(c) * (f_k(h) - s))
+            = P s + sigmoid(c) * (sum_k p_k f_k(h) - P s),    P = sum_k p_k,
+
+    so the gate is applied once per edge instead of once per primitive. The result can be
+    differentiated any number of times.
+
+    Args:
+        z: gates over candidates, shape (nodes, 2 * hidden, batch); may be of lower precision
+            than s, which the result has.
+        s: the state, shape (hidden, batch).
+        p: softmaxed alphas without the column of `none`, shape (num_primitives, nodes, 1, 1).
+        activations: one per primitive.
+
+    Returns:
+        shape (nodes, hidden, batch).
+    """
+    output: Tensor = _MixedEdges.apply(z, s, p, activations)
+    return output
+
+
+class _MixedEdges(torch.autograd.Function):
+    """`mixed_edges` with a backward pass in few passes over memory.
+
+    Only z is kept for it, and the activations are evaluated again: that costs less than moving
+    the output of each one through memory for a whole sequence.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, s: Tensor, p: Tensor, activations: tuple[Activation, ...]
+    ) -> Tensor:
+        ctx.save_for_backward(z, s, p)
+        ctx.activations = activations
+        return _mix(z, s, p, activations)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (g,) = gradients
+        z, s, p = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this backward pass is to be differentiated in turn
+            inputs = [value for value in (z, s, p) if value.requires_grad]
+            output = _mix(z, s, p, ctx.activations)
+            found = iter(torch.autograd.grad(output, inputs, g, create_graph=True))
+            return (*(next(found) if v.requires_grad else None for v in (z, s, p)), None)
+        c, h = z.to(s.dtype).chunk(2, dim=1)
+        gate = c.sigmoid()
+        total = p.sum(0)
+        mixed_g = g * gate
+        carried_g = g - mixed_g
+        slope, difference = torch.zeros_like(h), total * -s
+        p_g = []
+        for weight, activation in zip(p, ctx.activations, strict=True):
+            value = activation.function(h)
+            slope += activation.pullback(weight, h, value)
+            difference.addcmul_(weight, value)
+            p_g.append((mixed_g * value).sum((1, 2), keepdim=True))
+        s_g = (total * carried_g).sum(0)
+        total_g = carried_g.mul_(s).sum((1, 2), keepdim=True)
+        c_g = torch.ops.aten.sigmoid_backward(difference.mul_(g), gate)
+        z_g = torch.cat([c_g, mixed_g.mul_(slope)], 1).to(z.dtype)
+        return z_g, s_g, torch.stack(p_g) + total_g, None
+
+
+def _mix(z: Tensor, s: Tensor, p: Tensor, activations: tuple[Activation, ...]) -> Tensor:
+    """Compute `mixed_edges` by plain operations."""
+    c, h = z.to(s.dtype).chunk(2, dim=1)
+    mixed = p[0] * activations[0].function(h)
+    for weight, activation in zip(p[1:], activations[1:], strict=True):
+        mixed = mixed + weight * activation.function(h)
+    return torch.lerp(p.sum(0) * s, mixed, c.sigmoid())
