@@ -43,6 +43,10 @@ class TrackingError(DartsError):
     exit_code = 2
 
 
+class TrialsFailedError(DartsError):
+    """So many trials of a stage failed that a study cannot go on."""
+
+
 class NonFiniteLossError(DartsError):
     """A loss became NaN or infinite; the message names the epoch and the step."""
 

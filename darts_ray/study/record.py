@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from darts_ray.errors import StudyError
+from darts_ray.errors import TrialsFailedError
 from darts_ray.space import ConvGenotype, Genotype
 from darts_ray.study.measure import Measure
-from darts_ray.study.tables import TrialHistory
+from darts_ray.tune import TrialOutcome
 
 Entry = dict[str, Any]
+NO_AXIS = "-"
+"""The setting of a study without axes."""
 
 
 @dataclass(frozen=True)
@@ -31,35 +33,35 @@ class Candidate:
 
 
 def search_entries(
-    histories: Iterable[TrialHistory], measure: Measure, num_parameters: Callable[[Genotype], int]
+    outcomes: Iterable[TrialOutcome], measure: Measure, num_parameters: Callable[[Genotype], int]
 ) -> list[Entry]:
     """Return one entry per search that ended with a genotype, ordered by trial.
 
     Args:
-        histories: of the search stage.
+        outcomes: of the search stage.
         measure: what the study is judged by.
         num_parameters: size of the network that a genotype stands for.
     """
     entries: list[Entry] = []
     sizes: dict[str, int] = {}
-    for history in sorted(histories, key=lambda history: history.trial):
-        if history.status not in ("done", "stopped"):
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.name):
+        if outcome.status != "done":
             continue
-        genotype = Genotype.from_json(history.last["genotype"])
+        last = outcome.history[-1]
+        genotype = Genotype.from_json(last["genotype"])
         key = genotype.to_json()
         if key not in sizes:
             sizes[key] = num_parameters(genotype)
         entries.append(
             {
-                "trial": history.trial,
-                "setting": history.setting,
-                "seed": history.seed,
+                "trial": outcome.name,
+                "setting": outcome.setting,
+                "seed": outcome.seed,
                 "genotype": genotype.to_dict(),
-                measure.validation: history.last.get(measure.validation),
+                measure.validation: last.get(measure.validation),
                 "num_skip": _num_skip(genotype),
                 "num_parameters": sizes[key],
-                "epochs": int(history.last["epoch"]),
-                "status": history.status,
+                "epochs": int(last["epoch"]),
                 "select_score": None,
                 "select_scores": [],
             }
@@ -79,20 +81,20 @@ def candidates(entries: Sequence[Mapping[str, Any]]) -> list[Candidate]:
 
 
 def with_select_scores(
-    entries: Sequence[Mapping[str, Any]], histories: Iterable[TrialHistory], measure: Measure
+    entries: Sequence[Mapping[str, Any]], outcomes: Iterable[TrialOutcome], measure: Measure
 ) -> list[Entry]:
     """Return the entries with the scores of their genotypes' short retrains.
 
     Args:
         entries: of the searches.
-        histories: of the select stage; the trial's name begins with its candidate's.
+        outcomes: of the select stage; the trial's name begins with its candidate's.
         measure: what the study is judged by.
     """
     scores: dict[str, list[float]] = {}
-    for history in sorted(histories, key=lambda history: history.trial):
-        score = history.last.get(measure.validation)
-        if history.status == "done" and score is not None:
-            scores.setdefault(history.trial.partition("/")[0], []).append(score)
+    for outcome in sorted(outcomes, key=lambda outcome: (outcome.seed, outcome.name)):
+        score = outcome.history[-1].get(measure.validation) if outcome.history else None
+        if outcome.status == "done" and score is not None:
+            scores.setdefault(outcome.name.partition("_")[0], []).append(score)
     by_key = {
         found.genotype.to_json(): scores.get(found.name, []) for found in candidates(entries)
     }
@@ -115,12 +117,12 @@ def choose_winner(
     in it: no entry holds a test score.
 
     Raises:
-        StudyError: no search, or no candidate of the select stage, has finished with a score.
+        TrialsFailedError: no search (or no candidate, if selected) has finished with a score.
     """
     key = "select_score" if selected else measure.validation
     scored = [entry for entry in entries if entry.get(key) is not None]
     if not scored:
-        raise StudyError(
+        raise TrialsFailedError(
             f"No winner: none of the {'candidates' if selected else 'searches'} finished with a"
             " score. The errors of the trials are in genotypes.json; `darts-ray resume` tries"
             " them again."
@@ -141,13 +143,16 @@ def choose_winner(
         else f"validation {measure.name} of the search"
     )
     unit = f" {measure.unit}" if measure.unit else ""
+    where = f"seed {best['seed']}"
+    if best["setting"] != NO_AXIS:
+        where = f"{best['setting']}, {where}"
     return {
         "trial": best["trial"],
         "setting": best["setting"],
         "seed": best["seed"],
         "genotype": best["genotype"],
-        "reason": f"{best['trial']} ({best['setting']}, seed {best['seed']}) has the best {what}"
-        f"{others}: {measure.show(best[key])}{unit}.",
+        "reason": f"{best['trial']} ({where}) has the best {what}{others}:"
+        f" {measure.show(best[key])}{unit}.",
     }
 
 
@@ -162,20 +167,27 @@ def given_winner(genotype: Genotype) -> Entry:
     }
 
 
-def retrain_entries(histories: Iterable[TrialHistory]) -> list[Entry]:
-    """Return one entry per finished retraining: the scalars of its last report."""
+def retrain_entries(outcomes: Iterable[TrialOutcome], place: str) -> list[Entry]:
+    """Return one entry per finished retraining: the scalars of its last report.
+
+    Args:
+        outcomes: of the retrain stage.
+        place: the study folder, to which the checkpoint's place is given relatively.
+    """
     return [
         {
-            "trial": history.trial,
-            "seed": history.seed,
+            "trial": outcome.name,
+            "seed": outcome.seed,
+            "checkpoint": (outcome.checkpoint or "").removeprefix(place).lstrip("/") or None,
             **{
                 name: value
-                for name, value in history.last.items()
+                for report in outcome.history
+                for name, value in report.items()
                 if isinstance(value, int | float) and name != "seed"
             },
         }
-        for history in histories
-        if history.status == "done"
+        for outcome in outcomes
+        if outcome.status == "done"
     ]
 
 
@@ -189,10 +201,10 @@ def choose_exported(
         the first seed that finished.
 
     Raises:
-        StudyError: no retraining has finished.
+        TrialsFailedError: no retraining has finished.
     """
     if not entries:
-        raise StudyError(
+        raise TrialsFailedError(
             "Nothing to export: no retraining has finished. `darts-ray resume` tries again."
         )
     if all(entry.get(measure.validation) is not None for entry in entries):
@@ -203,18 +215,18 @@ def choose_exported(
     return entries[0], "the first, as nothing is held out to choose by and the test set may not"
 
 
-def failures(histories: Iterable[TrialHistory]) -> list[Entry]:
+def failures(stage: str, outcomes: Iterable[TrialOutcome]) -> list[Entry]:
     """Return one entry per failed trial."""
     return [
         {
-            "stage": history.stage,
-            "trial": history.trial,
-            "setting": history.setting,
-            "seed": history.seed,
-            "error": history.error,
+            "stage": stage,
+            "trial": outcome.name,
+            "setting": outcome.setting,
+            "seed": outcome.seed,
+            "error": outcome.error or "unknown",
         }
-        for history in histories
-        if history.status == "failed"
+        for outcome in outcomes
+        if outcome.status == "failed"
     ]
 
 

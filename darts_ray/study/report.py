@@ -16,6 +16,7 @@ from darts_ray.space import Genotype
 from darts_ray.study.cell_drawing import draw_cell, label
 from darts_ray.study.figures import alpha_history, retrain_curves, search_curves
 from darts_ray.study.measure import Measure
+from darts_ray.study.record import NO_AXIS
 from darts_ray.study.statistics import Summary, summarise
 from darts_ray.study.store import REPORT_FILE, Study, load_study
 from darts_ray.study.summary import compare_settings, count, spread, summarise_settings
@@ -67,6 +68,7 @@ def render_report(study: Study) -> str:
     )
     environment.filters |= {"image": _data_uri, "number": count, "short": short_cells}
     environment.filters |= {"duration": duration, "cell_title": CELL_TITLES.__getitem__}
+    environment.filters["setting"] = lambda text: "as configured" if text == NO_AXIS else text
     return environment.get_template("report.html.jinja").render(_context(study))
 
 
@@ -177,7 +179,8 @@ def _candidates(record: Mapping[str, Any], measure: Measure) -> list[dict[str, A
         row = rows.setdefault(
             key, {**entry, "found_by": [], "score": summarise(entry["select_scores"])}
         )
-        row["found_by"].append(f"{entry['setting']}, seed {entry['seed']}")
+        prefix = "" if entry["setting"] == NO_AXIS else f"{entry['setting']}, "
+        row["found_by"].append(f"{prefix}seed {entry['seed']}")
     return sorted(rows.values(), key=lambda row: -measure.merit(row["score"].mean))
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from darts_ray.space import SearchSpace
+from darts_ray.config import SearchConfig
+from darts_ray.tune import TrialOutcome
 
-NOT_METRICS = frozenset({"epoch", "genotype", "alphas", "stage", "setting", "seed", "trial"})
-"""Keys of an epoch's report that are columns of their own, or no scalars."""
+NOT_METRICS = frozenset({"epoch", "stage", "setting", "seed", "trial"})
+"""Keys of an epoch's report that are columns of their own; what is no number is none either."""
 
 KEYS = pa.schema(
     [
@@ -40,47 +40,19 @@ ALPHAS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class TrialHistory:
-    """One trial and everything it reported.
-
-    Attributes:
-        stage: `search`, `select` or `retrain`.
-        trial: its name, unique in the study.
-        setting: text of the setting; `-` if the study has no axis.
-        seed: the trial's seed.
-        status: `done`, `stopped` (by a scheduler), `failed` or `unfinished`.
-        error: why it failed; empty otherwise.
-        epochs: one report per epoch, in order.
-    """
-
-    stage: str
-    trial: str
-    setting: str
-    seed: int
-    status: str
-    error: str
-    epochs: Sequence[Mapping[str, Any]]
-
-    @property
-    def last(self) -> Mapping[str, Any]:
-        """The report of the last epoch; empty if there is none."""
-        return self.epochs[-1] if self.epochs else {}
-
-
-def results_table(histories: Iterable[TrialHistory]) -> pa.Table:
+def results_table(stage: str, outcomes: Iterable[TrialOutcome]) -> pa.Table:
     """Return one row per trial and epoch: the keys, then a float column per metric."""
     rows: list[dict[str, Any]] = []
     metrics: dict[str, None] = {}
-    for history in histories:
+    for outcome in outcomes:
         keys = {
-            "stage": history.stage,
-            "trial": history.trial,
-            "setting": history.setting,
-            "seed": history.seed,
-            "status": history.status,
+            "stage": stage,
+            "trial": outcome.name,
+            "setting": outcome.setting,
+            "seed": outcome.seed,
+            "status": outcome.status,
         }
-        for report in _each_epoch_once(history.epochs):
+        for report in _each_epoch_once(outcome.history):
             scalars = _scalars(report)
             metrics |= dict.fromkeys(scalars)
             rows.append({**keys, "epoch": report["epoch"], **scalars})
@@ -88,10 +60,9 @@ def results_table(histories: Iterable[TrialHistory]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
-def alphas_table(histories: Iterable[TrialHistory], space: SearchSpace) -> pa.Table:
+def alphas_table(outcomes: Iterable[TrialOutcome]) -> pa.Table:
     """Return one row per search trial, epoch, cell, edge and primitive: the softmax weight."""
-    chunks = [_alphas_of(history, space) for history in histories]
-    return pa.concat_tables([ALPHAS.empty_table(), *chunks])
+    return pa.concat_tables([ALPHAS.empty_table(), *(_alphas_of(item) for item in outcomes)])
 
 
 def replace_stage(existing: pa.Table | None, new: pa.Table, stage: str) -> pa.Table:
@@ -102,18 +73,19 @@ def replace_stage(existing: pa.Table | None, new: pa.Table, stage: str) -> pa.Ta
     return pa.concat_tables([others, new], promote_options="default")
 
 
-def _alphas_of(history: TrialHistory, space: SearchSpace) -> pa.Table:
+def _alphas_of(outcome: TrialOutcome) -> pa.Table:
+    space = SearchConfig.model_validate(outcome.config).search_space()
     primitives = np.asarray(space.primitives)
     tables = []
-    for report in _each_epoch_once(history.epochs):
+    for report in _each_epoch_once(outcome.history):
         for cell, nested in (report.get("alphas") or {}).items():
             weights = np.asarray(nested, dtype=np.float32)
             num_edges, num_primitives = weights.shape
             number = weights.size
             columns = [
-                pa.repeat(pa.scalar(history.trial), number),
-                pa.repeat(pa.scalar(history.setting), number),
-                pa.repeat(pa.scalar(history.seed, pa.int64()), number),
+                pa.repeat(pa.scalar(outcome.name), number),
+                pa.repeat(pa.scalar(outcome.setting), number),
+                pa.repeat(pa.scalar(outcome.seed, pa.int64()), number),
                 pa.repeat(pa.scalar(report["epoch"], pa.int32()), number),
                 pa.repeat(pa.scalar(cell), number),
                 pa.array(np.repeat(np.arange(num_edges, dtype=np.int16), num_primitives)),

@@ -21,7 +21,8 @@ from darts_ray.study.store import (
     write_record,
     write_study_file,
 )
-from darts_ray.study.tables import TrialHistory, alphas_table, replace_stage, results_table
+from darts_ray.study.tables import alphas_table, replace_stage, results_table
+from darts_ray.tune import TrialOutcome
 
 
 def image_config(output: Path, **changes: Any) -> StudyConfig:
@@ -51,9 +52,9 @@ def text_config(output: Path) -> StudyConfig:
     )
 
 
-def search_history(
+def search_outcome(
     trial: str, setting: str, seed: int, epochs: int, *, space: str = "darts", drift: float = 0.2
-) -> TrialHistory:
+) -> TrialOutcome:
     """A search whose alphas wander in a random direction."""
     resolved = resolve_space(space)
     rng = np.random.default_rng([seed, *setting.encode()])
@@ -82,12 +83,13 @@ def search_history(
                 "seconds": 1.5,
             }
         )
-    return TrialHistory("search", trial, setting, seed, "done", "", reports)
+    config = {"data": {"source": "english"}} if space == "recurrent" else {}
+    return TrialOutcome(trial, setting, seed, config, "done", None, reports, None, 12.0)
 
 
-def training_history(
+def training_outcome(
     stage: str, trial: str, setting: str, seed: int, epochs: int, score: float, *, test: bool
-) -> TrialHistory:
+) -> TrialOutcome:
     reports: list[dict[str, Any]] = [
         {"epoch": epoch, "train_loss": 2 / epoch, "train_accuracy": 0.9 * epoch / epochs}
         for epoch in range(1, epochs + 1)
@@ -98,35 +100,32 @@ def training_history(
     reports[-1] |= {"num_parameters": 3_349_342, "multiply_adds": 5.3e8}
     if test:
         reports[-1] |= {"test_accuracy": score, "test_top5": 0.99, "test_loss": 0.123}
-    return TrialHistory(stage, trial, setting, seed, "done", "", reports)
+    return TrialOutcome(trial, setting, seed, {}, "done", None, reports, None, 12.0)
 
 
-def failed_history(trial: str, setting: str, seed: int) -> TrialHistory:
-    return TrialHistory("search", trial, setting, seed, "failed", "RuntimeError: <boom>", [])
+def failed_outcome(trial: str, setting: str, seed: int) -> TrialOutcome:
+    return TrialOutcome(trial, setting, seed, {}, "failed", "RuntimeError: <boom>", [], None, 0.0)
 
 
 def write_study(
     config: StudyConfig,
-    searches: Sequence[TrialHistory],
-    selects: Sequence[TrialHistory] = (),
-    retrains: Sequence[TrialHistory] = (),
+    searches: Sequence[TrialOutcome],
+    selects: Sequence[TrialOutcome] = (),
+    retrains: Sequence[TrialOutcome] = (),
     *,
     exported: bool = False,
 ) -> StudyFolder:
     """Write the files that a study of these trials leaves."""
     config = resolve_paths(config)
     folder, measure = StudyFolder.of(config), Measure.of(config.data)
-    space = config.search_config(
-        {name: axis.values[0] for name, axis in config.search_axes().items()}, 0
-    ).search_space()
     entries = records.search_entries(searches, measure, lambda genotype: 3_349_342)
     entries = records.with_select_scores(entries, selects, measure)
-    retrained = records.retrain_entries(retrains)
+    retrained = records.retrain_entries(retrains, folder.uri)
     record: dict[str, Any] = {
         "search": entries,
         "winner": records.choose_winner(entries, measure, selected=bool(selects)),
         "retrain": retrained,
-        "failed": records.failures(searches),
+        "failed": records.failures("search", searches),
         "stages": {
             "search": {"seconds": 812.0, "finished": True, "num_trials": len(searches)},
             "select": {"seconds": 71.0, "finished": True, "num_trials": len(selects)},
@@ -153,11 +152,11 @@ def write_study(
     provenance = {"created": "2026-01-01", "versions": versions, "data_fingerprint": "abc123"}
     write_study_file(folder, config, provenance)
     write_record(folder, record)
-    results = results_table(searches)
-    results = replace_stage(results, results_table(selects), "select")
-    results = replace_stage(results, results_table(retrains), "retrain")
+    results = results_table("search", searches)
+    results = replace_stage(results, results_table("select", selects), "select")
+    results = replace_stage(results, results_table("retrain", retrains), "retrain")
     folder.write_table(RESULTS_FILE, results)
-    folder.write_table(ALPHAS_FILE, alphas_table(searches, space))
+    folder.write_table(ALPHAS_FILE, alphas_table(searches))
     return folder
 
 
@@ -170,21 +169,27 @@ def finished_image_study(output: Path) -> StudyFolder:
     ):
         trial, setting = f"search-{index:03d}", f"order={order}"
         if (order, seed) == ("first", 1):
-            searches.append(failed_history(trial, setting, seed))
+            searches.append(failed_outcome(trial, setting, seed))
         else:
-            searches.append(search_history(trial, setting, seed, 8))
-    derived = [history for history in searches if history.status == "done"]
-    for index, history in enumerate(derived):
+            searches.append(search_outcome(trial, setting, seed, 8))
+    derived = [outcome for outcome in searches if outcome.status == "done"]
+    for index, outcome in enumerate(derived):
         selects += [
-            training_history(
-                "select", f"cell-{index:02d}/seed-{seed}", history.setting, seed, 3,
+            training_outcome(
+                "select", f"cell-{index:02d}_seed-{seed}", outcome.setting, seed, 3,
                 0.9 + 0.01 * index + 0.002 * seed, test=False,
             )
             for seed in (0, 1)
         ]  # fmt: skip
     retrains = [
-        training_history(
-            "retrain", f"retrain-{seed}", "order=unrolled", seed, 4, 0.97 + seed / 100, test=True
+        training_outcome(
+            "retrain",
+            f"retrain_seed-{seed}",
+            "order=unrolled",
+            seed,
+            4,
+            0.97 + seed / 100,
+            test=True,
         )
         for seed in (0, 1)
     ]
@@ -193,5 +198,5 @@ def finished_image_study(output: Path) -> StudyFolder:
 
 def finished_text_study(output: Path) -> StudyFolder:
     config = text_config(output)
-    searches = [search_history(f"search-{s:03d}", "-", s, 5, space="recurrent") for s in (0, 1)]
+    searches = [search_outcome(f"search-{s:03d}", "-", s, 5, space="recurrent") for s in (0, 1)]
     return write_study(config, searches)
