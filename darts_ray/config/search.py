@@ -146,6 +146,11 @@ class SearchConfig(Model):
         0.5, description="Share of train that trains weights; the rest trains alphas."
     )
     max_steps: PositiveInt | None = Field(None, description="Steps per epoch at most.")
+    hessian_every: NonNegativeInt = Field(
+        0,
+        description="Epochs between measurements of the dominant eigenvalue of the validation"
+        " loss's Hessian in the alphas; 0: never.",
+    )
     seed: NonNegativeInt = 0
     device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
     precision: Precision = Field("float32", description="bfloat16: autocast.")

@@ -2,5 +2,15 @@
 
 from darts_ray.config import SearchOptimConfig
 from darts_ray.search.bilevel import BilevelStep, StepResult
+from darts_ray.search.build import build_supernet
+from darts_ray.search.run import SearchRun
+from darts_ray.search.spectrum import dominant_eigenvalue
 
-__all__ = ["BilevelStep", "SearchOptimConfig", "StepResult"]
+__all__ = [
+    "BilevelStep",
+    "SearchOptimConfig",
+    "SearchRun",
+    "StepResult",
+    "build_supernet",
+    "dominant_eigenvalue",
+]

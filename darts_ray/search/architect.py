@@ -71,7 +71,9 @@ class Architect:
         loss: LossFunction,
         momentum_buffer: Callable[[Tensor], Tensor | None],
     ) -> None:
-        self._supernet = supernet
+        # the same Parameters for the supernet's whole life; finding them takes a walk
+        self._alphas: list[Tensor] = list(supernet.alphas.values())
+        self._weights: list[Tensor] = list(supernet.weights)
         self._optim = optim
         self._loss = loss
         self._momentum_buffer = momentum_buffer
@@ -103,20 +105,19 @@ class Architect:
             valid_state: hidden state before the validation batch.
             xi: size of the virtual step; 0 is first order.
         """
-        alphas = list(self._supernet.alphas.values())
         if self._optim.order == "first" or xi == 0:
             loss, valid_state = self._loss(valid_batch, valid_state)
-            gradients = _differentiate(loss, alphas)
+            gradients = _differentiate(loss, self._alphas)
             return AlphaGradient(gradients, loss.detach(), valid_state)
 
-        weights = self._supernet.weights
-        self._save(weights)
-        random_numbers = _RandomNumbers(weights[0].device)
-        clip = self._set_virtual_step(train_batch, train_state, weights)
-        with self._weights_moved(weights, -xi):
+        self._save()
+        random_numbers = _RandomNumbers(self._weights[0].device)
+        clip = self._set_virtual_step(train_batch, train_state)
+        with self._weights_moved(-xi):
             loss, valid_state = self._loss(valid_batch, valid_state)
-            gradients = _differentiate(loss, [*alphas, *weights])
-        gradients, v = gradients[: len(alphas)], gradients[len(alphas) :]
+            gradients = _differentiate(loss, [*self._alphas, *self._weights])
+        num_alphas = len(self._alphas)
+        gradients, v = gradients[:num_alphas], gradients[num_alphas:]
         implicit = self._exact if self._optim.hvp == "exact" else self._finite_difference
         products = implicit(train_batch, train_state, v, random_numbers)
         factor = xi if clip is None else xi * clip
@@ -126,27 +127,28 @@ class Architect:
         ]
         return AlphaGradient(gradients, loss.detach(), valid_state)
 
-    def _set_virtual_step(
-        self, batch: Batch, state: State, weights: list[Tensor]
-    ) -> Tensor | None:
+    def _set_virtual_step(self, batch: Batch, state: State) -> Tensor | None:
         """Set the direction to `momentum * buffer + c * g + weight_decay * w`; return c."""
         loss, _ = self._loss(batch, state)
-        torch._foreach_copy_(self._direction, _differentiate(loss, weights))
+        torch._foreach_copy_(self._direction, _differentiate(loss, self._weights))
         clip = self._clip_direction() if self._clips else None
         with torch.no_grad():
-            torch._foreach_add_(self._direction, weights, alpha=self._optim.weight_decay)
-        for direction, weight in zip(self._direction, weights, strict=True):
-            buffer = self._momentum_buffer(weight)
-            if buffer is not None:
-                direction.add_(buffer, alpha=self._optim.momentum)
+            torch._foreach_add_(self._direction, self._weights, alpha=self._optim.weight_decay)
+        buffers = [self._momentum_buffer(weight) for weight in self._weights]
+        moving = [
+            (direction, buffer)
+            for direction, buffer in zip(self._direction, buffers, strict=True)
+            if buffer is not None
+        ]
+        if moving:
+            directions, present = zip(*moving, strict=True)
+            torch._foreach_add_(directions, present, alpha=self._optim.momentum)
         return clip
 
     def _finite_difference(
         self, batch: Batch, state: State, v: list[Tensor], random_numbers: _RandomNumbers
     ) -> list[Tensor]:
         """Return `(grad_alpha L_train(w + e v) - grad_alpha L_train(w - e v)) / (2 e)`."""
-        weights = self._supernet.weights
-        alphas = list(self._supernet.alphas.values())
         torch._foreach_copy_(self._direction, v)
         if self._clips:
             self._clip_direction()
@@ -156,44 +158,44 @@ class Architect:
         torch._foreach_mul_(self._direction, epsilon)
         sides = []
         for sign in (1.0, -1.0):
-            with random_numbers.replayed(), self._weights_moved(weights, sign):
+            with random_numbers.replayed(), self._weights_moved(sign):
                 loss, _ = self._loss(batch, state)
-                sides.append(_differentiate(loss, alphas))
+                sides.append(_differentiate(loss, self._alphas))
         return [(plus - minus) / (2 * epsilon) for plus, minus in zip(*sides, strict=True)]
 
     def _exact(
         self, batch: Batch, state: State, v: list[Tensor], random_numbers: _RandomNumbers
     ) -> list[Tensor]:
         """Return `d/d_alpha [grad_w L_train(w) . v]` by differentiating twice."""
-        weights = self._supernet.weights
-        alphas = list(self._supernet.alphas.values())
         with random_numbers.replayed():
             loss, _ = self._loss(batch, state)
-            inner = _differentiate(loss, weights, create_graph=True)
+            inner = _differentiate(loss, self._weights, create_graph=True)
             # A weight whose gradient is constant adds nothing, and autograd refuses it.
             pairs = [(g, v_g) for g, v_g in zip(inner, v, strict=True) if g.requires_grad]
             if not pairs:
-                return [torch.zeros_like(alpha) for alpha in alphas]
+                return [torch.zeros_like(alpha) for alpha in self._alphas]
             outputs, vectors = zip(*pairs, strict=True)
-            return _differentiate(outputs, alphas, vectors=vectors)
+            return _differentiate(outputs, self._alphas, vectors=vectors)
 
-    def _save(self, weights: list[Tensor]) -> None:
+    def _save(self) -> None:
         if not self._saved:
-            self._saved = [torch.empty_like(weight, requires_grad=False) for weight in weights]
+            self._saved = [
+                torch.empty_like(weight, requires_grad=False) for weight in self._weights
+            ]
             self._direction = [torch.empty_like(saved) for saved in self._saved]
         with torch.no_grad():
-            torch._foreach_copy_(self._saved, weights)
+            torch._foreach_copy_(self._saved, self._weights)
 
     @contextmanager
-    def _weights_moved(self, weights: list[Tensor], scale: float) -> Iterator[None]:
+    def _weights_moved(self, scale: float) -> Iterator[None]:
         """Within the context the weights are `w + scale * direction`."""
         with torch.no_grad():
-            torch._foreach_add_(weights, self._direction, alpha=scale)
+            torch._foreach_add_(self._weights, self._direction, alpha=scale)
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(weights, self._saved)
+                torch._foreach_copy_(self._weights, self._saved)
 
     def _clip_direction(self) -> Tensor:
         """Scale the direction to the norm `grad_clip` if it is longer; return the factor."""

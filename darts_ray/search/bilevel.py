@@ -50,17 +50,20 @@ class BilevelStep:
         self.supernet = supernet
         self.xi = optim.xi
         self._optim = optim
+        # the same Parameters for the supernet's whole life; finding them takes a walk
+        self._alphas = supernet.alphas
+        self._weights: list[Tensor] = list(supernet.weights)
         self._precision: Precision = precision
         # Adam with weight_decay adds it to the gradient (L2), as the original does.
         self._alpha_optimizer = torch.optim.Adam(
-            supernet.alphas.values(),
+            self._alphas.values(),
             lr=optim.alpha_lr,
             betas=optim.alpha_betas,
             weight_decay=optim.alpha_weight_decay,
             foreach=True,
         )
         self._weight_optimizer = torch.optim.SGD(
-            supernet.weights,
+            self._weights,
             lr=optim.weight_lr,
             momentum=optim.momentum,
             weight_decay=optim.weight_decay,
@@ -98,9 +101,7 @@ class BilevelStep:
         """
         alphas = self._alpha_gradient(train_batch, valid_batch)
         self._states["valid"] = alphas.valid_state
-        for alpha, gradient in zip(
-            self.supernet.alphas.values(), alphas.gradients, strict=True
-        ):
+        for alpha, gradient in zip(self._alphas.values(), alphas.gradients, strict=True):
             alpha.grad = gradient
         self._alpha_optimizer.step()
         self._alpha_optimizer.zero_grad()
@@ -108,9 +109,8 @@ class BilevelStep:
         self._weight_optimizer.zero_grad()
         train_state = self._state("train", train_batch)
         loss, self._states["train"] = self._loss(train_batch, train_state, regularised=True)
-        weights = self.supernet.weights
-        loss.backward(inputs=weights)
-        norm = torch.nn.utils.clip_grad_norm_(weights, self._optim.grad_clip, foreach=True)
+        loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self._weights, self._optim.grad_clip, foreach=True)
         self._weight_optimizer.step()
         self._weight_optimizer.zero_grad()
         return StepResult(loss.detach(), alphas.valid_loss, norm)
@@ -121,9 +121,9 @@ class BilevelStep:
         Weights, alphas, optimiser states, carried hidden states, `.grad` fields and the random
         number generators of the CPU and the supernet's device keep their bits.
         """
-        with random_numbers_kept(self.supernet.weights[0].device):
+        with random_numbers_kept(self._weights[0].device):
             result = self._alpha_gradient(train_batch, valid_batch)
-        return dict(zip(self.supernet.alphas, result.gradients, strict=True))
+        return dict(zip(self._alphas, result.gradients, strict=True))
 
     def reset_state(self) -> None:
         """Forget the carried hidden states: the next batches start from zeros."""
@@ -151,9 +151,8 @@ class BilevelStep:
             # PyTorch would go on updating the tensors of the given state in place
             moments = copy.deepcopy(state[name])
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        device = self.supernet.weights[0].device
         self._states = {
-            name: None if hidden is None else hidden.to(device)
+            name: None if hidden is None else hidden.to(self._weights[0].device)
             for name, hidden in state["hidden"].items()
         }
 
@@ -169,7 +168,7 @@ class BilevelStep:
     def _loss(
         self, batch: Batch, state: State, *, regularised: bool = False
     ) -> tuple[Tensor, State]:
-        with autocast(self.supernet.weights[0].device, self._precision):
+        with autocast(self._weights[0].device, self._precision):
             return self.supernet.stateful_loss(batch, state, regularised=regularised)
 
     def _state(self, name: str, batch: Batch) -> State:
@@ -179,7 +178,5 @@ class BilevelStep:
         return self.supernet.initial_state(batch[1].shape[-1])
 
     def _momentum_buffer(self, weight: Tensor) -> Tensor | None:
-        buffer: Tensor | None = self._weight_optimizer.state.get(weight, {}).get(
-            "momentum_buffer"
-        )
+        buffer: Tensor | None = self._weight_optimizer.state.get(weight, {}).get("momentum_buffer")
         return buffer

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-
-import torch
-
 from darts_ray.config import SearchConfig
 from darts_ray.config.search import ConvSupernetConfig, SpaceConfig
 from darts_ray.data import ImageInfo, TextInfo
-from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentDropout, RecurrentSupernet
+from darts_ray.nn.extensions import import_extensions
 
 
 def build_supernet(
@@ -29,14 +25,7 @@ def build_supernet(
             not fit the images.
     """
     if isinstance(config.space, SpaceConfig):
-        for module in config.space.imports:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise ConfigError(
-                    f"space.imports: the module {module!r} cannot be imported ({error}); install"
-                    " it, or add its folder to PYTHONPATH on every node."
-                ) from error
+        import_extensions(config.space.imports, "space.imports")
     space = config.search_space()
     network = config.network
     if isinstance(network, ConvSupernetConfig):
@@ -51,7 +40,7 @@ def build_supernet(
             space=space,
         )
         supernet.check_image_size(*info.image_size)
-        return supernet.to(memory_format=torch.channels_last) if config.channels_last else supernet
+        return supernet
     assert isinstance(info, TextInfo)
     dropout = network.dropout
     return RecurrentSupernet(

@@ -61,9 +61,7 @@ class _StatefulLoss(nn.Module):
         return self.supernet.stateful_loss(batch, state)[0]
 
 
-def _loss(
-    supernet: Supernet, weights: Sequence[Tensor], batch: Batch, state: State
-) -> Tensor:
+def _loss(supernet: Supernet, weights: Sequence[Tensor], batch: Batch, state: State) -> Tensor:
     module = _StatefulLoss(supernet)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     given = {

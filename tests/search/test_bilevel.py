@@ -49,7 +49,7 @@ def test_the_papers_example(order: str, hvp: str, alpha: float) -> None:
         xi=0.5,
     )
     step = BilevelStep(supernet, optim)
-    for _ in range(600):
+    for _ in range(300):
         result = step.step(PAPER_TRAIN, PAPER_VALID)
     assert supernet.alpha.item() == pytest.approx(alpha, abs=1e-3)
     assert supernet.w.item() == pytest.approx(alpha, abs=1e-3)
