@@ -125,9 +125,9 @@ def _open_sound(file: Path) -> CachedImages | None:
     """Open a cache file; None when it is missing or damaged (logged)."""
     try:
         return _open(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except CacheFileError as error:
+    except (OSError, CacheFileError) as error:
         _log.warning("%s is damaged (%s): decoding the data again.", file, error)
         return None
 
@@ -149,9 +149,11 @@ def _write(file: Path, decoded: Decoded) -> None:
         "fingerprint": digest.hexdigest(),
         "checksum": [_checksum(images.reshape(-1)), _checksum(decoded.labels.view(np.uint8))],
     }
-    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(images)
+    kind = pa.fixed_shape_tensor(pa.uint8(), images.shape[1:])
+    pixels = pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), images[0].size)
+    tensors = pa.ExtensionArray.from_storage(kind, pixels)
     schema = pa.schema(
-        [("image", tensors.type), ("label", pa.int64())],
+        [("image", kind), ("label", pa.int64())],
         metadata={"darts_ray": json.dumps(about)},
     )
     # One record batch: then the pixels of all images lie in one contiguous buffer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ _LAYOUTS = {
         "FashionMNIST", "FashionMNIST/raw/train-*-ubyte", "FashionMNIST/raw/t10k-*-ubyte"
     ),
 }
+
+
+# What torchvision raises on files that are missing, cut off or something else than they should be.
+_READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+    AssertionError,
+    pickle.UnpicklingError,
+)
 
 
 class TorchvisionSource:
@@ -94,9 +107,9 @@ class TorchvisionSource:
             return getattr(datasets, self._layout.name)(
                 str(self._folder), download=download, **which
             )
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
+        except _READ_ERRORS as error:
             raise DataError(
                 f"{self._folder}: {self._config.source} cannot be "
-                f"{'downloaded' if download else 'read'}: {error}. Remove what is there and set "
-                "data.download to true, on a machine with network access."
+                f"{'downloaded' if download else 'read'} ({error!r}). Remove what is there and "
+                "set data.download to true, on a machine with network access."
             ) from error
