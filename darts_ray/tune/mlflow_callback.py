@@ -7,7 +7,7 @@ from ray.tune.logger import LoggerCallback
 from darts_ray.tracking import StudyTracker
 
 
-class MLflowStudyCallback(LoggerCallback):  # type: ignore[misc]
+class MLflowStudyCallback(LoggerCallback):
     """Writes trials of one stage through a `StudyTracker`, one run per trial, also on resume."""
 
     def __init__(self, tracker: StudyTracker, stage: str = "search") -> None: ...

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from ray.tune import Callback, Trainable
+import pyarrow.fs
+from ray import tune
+from ray.exceptions import RayTaskError
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from darts_ray.config import StudyConfig
+from darts_ray.errors import ConfigError
+from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
+from darts_ray.tune.trainables import RunTrainable, resolve_values
+from darts_ray.tune.trial_folder import EndingRecorder, TrialFolder, child_location
+from darts_ray.tune.trial_list import TrialList
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
+
+SEARCH = "search"
+"""The stage on which schedulers and searchers act; later ones compare like with like."""
 
 
 def run_trials(
     stage: str,
-    trainable: type[Trainable],
+    trainable: type[RunTrainable],
     trials: Sequence[TrialSpec],
     study: StudyConfig,
     storage: str,
     *,
     resume: bool,
     callbacks: Sequence[Callback] = (),
+    setting_text: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> list[TrialOutcome]:
     """Run trials side by side until each is done or has failed for good.
 
@@ -30,9 +50,11 @@ def run_trials(
         study: scheduler, searcher, resources, retries and checkpoints; the scheduler and the
             searcher act on the search stage only.
         storage: absolute path or URI of the study folder.
-        resume: continue what that folder holds: finished trials stay finished, others go on from
-            their last good checkpoint.
+        resume: continue what that folder holds: trials that ended stay as they are, others,
+            failed ones too, go on from their newest whole checkpoint.
         callbacks: Tune callbacks, such as `LiveView` and `MLflowStudyCallback`.
+        setting_text: names the values that a searcher chose, by dotted axis name; default: the
+            specs' settings stay.
 
     Returns:
         One outcome per trial, in the order of `trials`, failed ones included.
@@ -41,4 +63,146 @@ def run_trials(
         ConfigError: a trial's configuration is wrong; nothing has been started.
         KeyboardInterrupt: after SIGINT, when everything that a resume needs is on disk.
     """
-    raise NotImplementedError
+    specs = [_checked(spec, trainable) for spec in trials]
+    fs, root = pyarrow.fs.FileSystem.from_uri(storage)
+    paths = {spec.name: f"{root.rstrip('/')}/{stage}/{spec.name}" for spec in specs}
+    found = {name: TrialFolder.read(fs, path) for name, path in paths.items()} if resume else {}
+    searches = stage == SEARCH
+    searcher = make_searcher(study) if searches else None
+    axes = list(study.search_axes()) if searcher is not None else []
+    queue = TrialList(specs, found, study.resources.max_concurrent, searcher, axes)
+    errors: dict[str, str] = {}
+    if not all(found[spec.name].ended if found else False for spec in specs):
+        epochs = max(int(spec.config.get("epochs", 1)) for spec in specs)
+        tuner = tune.Tuner(
+            tune.with_resources(
+                trainable,
+                {
+                    "cpu": study.resources.cpus_per_trial,
+                    "gpu": study.resources.gpus_per_trial,
+                },
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=queue,
+                scheduler=make_scheduler(study, epochs) if searches else None,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=stage,
+                storage_path=storage,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=study.tune.max_failures),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=study.tune.checkpoint_every,
+                    checkpoint_at_end=True,
+                    num_to_keep=study.tune.keep_checkpoints,
+                ),
+                callbacks=[
+                    *callbacks,
+                    EndingRecorder(),
+                    JsonLoggerCallback(),  # type: ignore[no-untyped-call]
+                    CSVLoggerCallback(),  # type: ignore[no-untyped-call]
+                ],
+            ),
+        )
+        with _tune_environment(one_at_a_time=searcher is not None), _interrupts():
+            tuner.fit()
+        errors = {
+            name: _error_text(trial)
+            for name, trial in queue.trials.items()
+            if trial.status == Trial.ERROR
+        }
+        unfinished = [
+            spec.name
+            for spec in specs
+            if (trial := queue.trials.get(spec.name)) is None
+            or trial.status not in (Trial.TERMINATED, Trial.ERROR)
+        ]
+        if unfinished:
+            raise KeyboardInterrupt(f"{len(unfinished)} trials of stage {stage} are unfinished")
+    outcomes = []
+    for spec in specs:
+        trial = queue.trials.get(spec.name)
+        folder = TrialFolder.read(fs, paths[spec.name])
+        config = folder.config or (trial.config if trial is not None else spec.config)
+        setting = spec.setting
+        if axes and setting_text is not None:
+            setting = setting_text({name: get_dotted(config, name) for name in axes})
+        uri = child_location(child_location(storage, stage), spec.name)
+        outcomes.append(folder.outcome(spec, setting, config, errors.get(spec.name), uri))
+    return outcomes
+
+
+def _checked(spec: TrialSpec, trainable: type[RunTrainable]) -> TrialSpec:
+    """Return a spec with absolute paths, once its configuration has proved right."""
+    try:
+        trainable.parse(spec.config)
+    except ConfigError as error:
+        raise ConfigError(f"Trial {spec.name}: {error}") from error
+    return TrialSpec(spec.name, resolve_values(spec.config), spec.setting, spec.seed)
+
+
+def _error_text(trial: Trial) -> str:
+    """Return the last error of a trial in one line."""
+    error = trial.get_pickled_error()
+    if isinstance(error, RayTaskError):
+        error = getattr(error, "cause", error)
+    lines = str(error or trial.get_error() or "unknown error").strip().splitlines()
+    kind = f"{type(error).__name__}: " if error is not None else ""
+    return f"{kind}{lines[0] if lines else 'no message'}"
+
+
+@contextmanager
+def _tune_environment(*, one_at_a_time: bool) -> Iterator[None]:
+    """Set, for the time of a run, what Tune takes from environment variables only."""
+    wanted = {
+        # A searcher should see results before it chooses again; a fixed list need not wait, and
+        # an autoscaler should see it whole.
+        "TUNE_MAX_PENDING_TRIALS_PG": "1" if one_at_a_time else "200",
+        # JSON and CSV are asked for by name; TensorBoard files for each trial are not.
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        # Errors of trials are reported in their outcomes, without tracebacks.
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        # Early stopping looks at a metric that a retraining on all data does not have.
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        # Snapshots of many short trials are frequent; they need no warning.
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(missing)
+    tune_logger = logging.getLogger("ray.tune.tune")
+    tune_logger.addFilter(_is_our_business)
+    try:
+        yield
+    finally:
+        tune_logger.removeFilter(_is_our_business)
+        for name in missing:
+            os.environ.pop(name, None)
+
+
+def _is_our_business(record: logging.LogRecord) -> bool:
+    """Drop what Tune says about failed trials and about resuming; a study says it its own way."""
+    return not record.getMessage().startswith(
+        ("Trials did not complete", "Experiment has been interrupted", "Stop signal received")
+    )
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """Raise what Tune swallows: after a first SIGINT it saves, cleans up and just returns.
+
+    Tune also leaves its signal handlers behind, after which Ctrl-C would do nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)
+    try:
+        yield
+        # why: Tune puts the former handler back when, and only when, the signal has come
+        interrupted = signal.getsignal(signal.SIGINT) is before[0]
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGUSR1, before[1])
+    if interrupted:
+        raise KeyboardInterrupt

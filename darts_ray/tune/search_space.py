@@ -5,9 +5,132 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from darts_ray.config import Axis
+from ray import tune
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+from ray.tune.search import Searcher
+
+from darts_ray.config import Axis, StudyConfig
+from darts_ray.errors import ConfigError
+
+MUTABLE = ("optim.weight_lr", "optim.alpha_lr", "optim.xi")
+"""What population based training may change in mid-run."""
 
 
-def axes_to_domains(axes: Mapping[str, Axis]) -> dict[str, Any]:
-    """Return a Tune domain per axis, by dotted name, such as `{"optim.xi": loguniform(...)}`."""
-    raise NotImplementedError
+def axes_to_domains(axes: Mapping[str, Axis], *, grid_as_choice: bool = False) -> dict[str, Any]:
+    """Return a Tune domain per axis, by dotted name, such as `{"optim.xi": loguniform(...)}`.
+
+    Args:
+        axes: what `StudyConfig.search_axes` returned.
+        grid_as_choice: searchers draw from a grid's values, as they cannot run all of them.
+    """
+    make = {
+        "grid": tune.choice if grid_as_choice else tune.grid_search,
+        "choice": tune.choice,
+        "uniform": lambda bounds: tune.uniform(*bounds),
+        "loguniform": lambda bounds: tune.loguniform(*bounds),
+    }
+    return {name: make[axis.kind](list(axis.values)) for name, axis in axes.items()}
+
+
+def objective(study: StudyConfig) -> tuple[str, str]:
+    """Return the metric that schedulers and searchers look at, and `max` or `min`."""
+    text = study.data.is_text
+    return ("validation_perplexity", "min") if text else ("validation_accuracy", "max")
+
+
+def make_scheduler(study: StudyConfig, epochs: int) -> TrialScheduler:
+    """Return the scheduler of the search stage.
+
+    Args:
+        study: names it, its axes and its intervals.
+        epochs: of one trial; ASHA's own default would cut trials at 100.
+
+    Raises:
+        ConfigError: pbt is asked for without an axis that it could change.
+    """
+    metric, mode = objective(study)
+    if study.tune.scheduler == "asha":
+        grace = min(study.tune.grace_period, epochs)
+        return ASHAScheduler(metric=metric, mode=mode, max_t=epochs, grace_period=grace)
+    if study.tune.scheduler == "fifo":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    axes = {name: axis for name, axis in study.search_axes().items() if name in MUTABLE}
+    if not axes:
+        raise ConfigError(
+            "tune.scheduler: pbt changes learning rates in mid-run; make at least one of"
+            f" {', '.join(f'search.{name}' for name in MUTABLE)} an axis, such as"
+            " {loguniform: [0.01, 0.1]}."
+        )
+    domains = axes_to_domains(axes, grid_as_choice=True)
+    return PopulationBasedTraining(
+        metric=metric,
+        mode=mode,
+        time_attr="training_iteration",
+        perturbation_interval=study.tune.perturbation_interval,
+        hyperparam_mutations={
+            "optim": {
+                # why: PBT steps to a listed value's neighbour, but cannot multiply a choice
+                name.removeprefix("optim."): list(axes[name].values)
+                if axes[name].kind in ("grid", "choice")
+                else domain
+                for name, domain in domains.items()
+            }
+        },
+        custom_explore_fn=_keep_schedule_valid,
+    )
+
+
+def make_searcher(study: StudyConfig) -> Searcher | None:
+    """Return Optuna over the study's axes, seeded with the study's first seed, or None.
+
+    Raises:
+        ConfigError: there are no axes, or Optuna is not installed.
+    """
+    if study.tune.searcher == "none":
+        return None
+    axes = study.search_axes()
+    if not axes:
+        raise ConfigError(
+            "tune.searcher: optuna needs at least one axis in the search section, such as"
+            " optim.xi: {loguniform: [0.001, 0.1]}."
+        )
+    try:
+        import optuna
+        from ray.tune.search.optuna import OptunaSearch
+    except ImportError as error:
+        raise ConfigError(
+            "tune.searcher: optuna is not installed; run pip install 'darts_ray[optuna]'."
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    metric, mode = objective(study)
+    domains = axes_to_domains(axes, grid_as_choice=True)
+    return OptunaSearch(space=domains, metric=metric, mode=mode, seed=study.seeds[0])
+
+
+def set_dotted(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested configuration with some dotted names replaced."""
+    changed = dict(config)
+    for name, value in values.items():
+        key, _, rest = name.partition(".")
+        changed[key] = set_dotted(changed.get(key, {}), {rest: value}) if rest else value
+    return changed
+
+
+def get_dotted(config: Mapping[str, Any], name: str) -> Any:
+    """Return a nested configuration's value by dotted name."""
+    key, _, rest = name.partition(".")
+    return get_dotted(config[key], rest) if rest else config[key]
+
+
+def _keep_schedule_valid(config: dict[str, Any]) -> dict[str, Any]:
+    """Lower the schedule's end where a mutated learning rate fell below it."""
+    optim = config["optim"]
+    if "weight_lr" in optim and "weight_lr_min" in optim:
+        lower = min(optim["weight_lr_min"], optim["weight_lr"])
+        return {**config, "optim": {**optim, "weight_lr_min": lower}}
+    return config

@@ -2,16 +2,266 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow.fs
+import torch
+from pydantic import BaseModel, ValidationError
 from ray import tune
 
+from darts_ray.config import DataConfig, RetrainConfig, SearchConfig
+from darts_ray.config.messages import explain
+from darts_ray.data import ImageData, TextData, open_data
+from darts_ray.errors import ConfigError
+from darts_ray.search import SearchRun
+from darts_ray.train import RetrainRun
+from darts_ray.tune.checkpoints import (
+    CONFIG,
+    DAMAGED,
+    HISTORY,
+    DamagedCheckpointError,
+    check_sealed,
+    older_siblings,
+    seal,
+)
 
-class _RunTrainable(tune.Trainable):  # type: ignore[misc]
-    """What both share: epochs as steps, exact checkpoints, a full reset."""
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+STATE = "state.pt"
+NETWORK = "network.pt"
+"""A retraining's deployable network inside its checkpoint folders."""
+
+logger = logging.getLogger("darts_ray.tune")
 
 
-class SearchTrainable(_RunTrainable):
-    """One search; `param_space` holds the fields of `SearchConfig` as a nested dict."""
+class RunTrainable(tune.Trainable):
+    """What both trainables share: one epoch per step, exact checkpoints, a full reset.
+
+    A checkpoint folder holds the run's state, the metrics of every epoch so far, and a manifest
+    by which damage is recognised. A damaged or missing checkpoint is replaced by the one before
+    it, which is logged and counted in the next epoch's metric `checkpoints_skipped`.
+    """
+
+    _run: Any
+    _history: list[dict[str, Any]]
+    _skipped: int
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Open the data and build the run.
+
+        Raises:
+            ConfigError: a key is unknown or a value is wrong.
+            DataError: the data cannot be opened or do not fit.
+        """
+        self._opened: tuple[DataConfig, ImageData | TextData] | None = None
+        self._begin(config)
+
+    def step(self) -> dict[str, Any]:
+        """Run one epoch; `done` is true after the last one, so no stopping rule is needed."""
+        if self._history and self._history[-1]["done"]:
+            return dict(self._history[-1])
+        metrics = self._run_epoch()
+        if self._skipped:
+            metrics["checkpoints_skipped"] = self._skipped
+            self._skipped = 0
+        self._history.append(metrics)
+        return dict(metrics)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write a checkpoint from which the run goes on bit for bit (on a CPU)."""
+        folder = Path(checkpoint_dir)
+        torch.save(self._run.state_dict(), folder / STATE)
+        (folder / HISTORY).write_text(json.dumps(self._history), encoding="utf-8")
+        (folder / CONFIG).write_text(json.dumps(plain(self.config)), encoding="utf-8")
+        self._save_extra(folder)
+        seal(folder)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Go on from a checkpoint folder, with the hyperparameters of the present config.
+
+        Raises:
+            DamagedCheckpointError: a file is missing, cut short or altered.
+            CheckpointError: it is of another kind of run.
+        """
+        folder = Path(checkpoint)
+        check_sealed(pyarrow.fs.LocalFileSystem(), str(folder))
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        self._run.load_state_dict(state)
+        self._history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+        self._iteration = self._run.epochs_done
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Restore a checkpoint, or the newest whole one that the same trial wrote before it.
+
+        Without any the run starts again, which costs time and changes no result.
+
+        Args:
+            checkpoint_path: as in `tune.Trainable.restore`.
+        """
+        # why: Ray passes a result that holds the checkpoint, users pass a Checkpoint or a path
+        found = getattr(checkpoint_path, "checkpoint", checkpoint_path)
+        wanted = tune.Checkpoint(found) if isinstance(found, str) else found
+        older = [
+            tune.Checkpoint(path, filesystem=wanted.filesystem)
+            for path in older_siblings(wanted.filesystem, wanted.path)
+        ]
+        skipped = int(getattr(checkpoint_path, "metrics", {}).get(DAMAGED, 0))
+        for candidate in [wanted, *older]:
+            try:
+                check_sealed(candidate.filesystem, candidate.path, content=False)
+                super().restore(checkpoint_path if candidate is wanted else candidate)
+            except DamagedCheckpointError as error:
+                skipped += 1
+                logger.warning("Trial %s: damaged checkpoint skipped: %s", self.trial_name, error)
+                continue
+            self._skipped = skipped
+            if skipped:
+                logger.warning(
+                    "Trial %s goes on from the checkpoint before: %s (epoch %d)",
+                    self.trial_name,
+                    candidate.path,
+                    self._run.epochs_done,
+                )
+            return
+        logger.warning("Trial %s has no whole checkpoint and starts again", self.trial_name)
+        self._begin(self.config)
+        self._skipped = skipped
+        self._iteration = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become another trial in the same process; the opened data are kept if they serve."""
+        self._begin(new_config)
+        return True
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, config: dict[str, Any]) -> SearchConfig | RetrainConfig:
+        """Validate a trial's values without starting anything.
+
+        Raises:
+            ConfigError: a key is unknown (with the nearest valid one) or a value is wrong.
+        """
+
+    @abstractmethod
+    def _build(self, config: Any, data: ImageData | TextData, device: Any) -> Any: ...
+
+    @abstractmethod
+    def _run_epoch(self) -> dict[str, Any]: ...
+
+    def _save_extra(self, folder: Path) -> None:
+        """Write what else belongs into a checkpoint folder."""
+
+    def _begin(self, values: dict[str, Any]) -> None:
+        config = self.parse(values)
+        resources = self.trial_resources
+        granted = None if resources is None else resources.required_resources
+        device = None
+        if granted is not None:
+            torch.set_num_threads(max(1, int(granted.get("CPU", 1))))
+            if config.device == "auto" and not granted.get("GPU"):
+                device = torch.device("cpu")
+        if self._opened is None or self._opened[0] != config.data:
+            self._opened = (config.data, open_data(config.data))
+        self._run = self._build(config, self._opened[1], device)
+        self._history = []
+        self._skipped = 0
 
 
-class RetrainTrainable(_RunTrainable):
-    """One retraining; `param_space` holds the fields of `RetrainConfig` as a nested dict."""
+class SearchTrainable(RunTrainable):
+    """One search; `param_space` holds the fields of `SearchConfig` as a nested dict.
+
+    Each step is one epoch and reports the metrics of `SearchRun.run_epoch`; the last reports
+    `done`. `validation_accuracy` (images; more is better) or `validation_perplexity` (text; less
+    is better) is the metric for Tune's schedulers and searchers. Population based training may
+    change `optim.weight_lr`, `optim.alpha_lr` and `optim.xi` in mid-run.
+    """
+
+    _run: SearchRun
+
+    @classmethod
+    def parse(cls, config: dict[str, Any]) -> SearchConfig:
+        """Validate the fields of a `SearchConfig`."""
+        return parse_config(SearchConfig, config)
+
+    def _build(self, config: SearchConfig, data: Any, device: Any) -> SearchRun:
+        return SearchRun(config, data, device)
+
+    def _run_epoch(self) -> dict[str, Any]:
+        metrics = self._run.run_epoch()
+        return {**metrics, "done": self._run.epochs_done >= self._run.epochs}
+
+
+class RetrainTrainable(RunTrainable):
+    """One retraining; `param_space` holds the fields of `RetrainConfig` as a nested dict.
+
+    Each step is one epoch and reports the metrics of `RetrainRun.run_epoch` and the network's
+    size; the last reports `done` and, with `test_at_end`, the only look at the test set. Every
+    checkpoint folder holds `network.pt`, which `darts_ray.train.load_checkpoint` reads.
+    """
+
+    _run: RetrainRun
+
+    @classmethod
+    def parse(cls, config: dict[str, Any]) -> RetrainConfig:
+        """Validate the fields of a `RetrainConfig`."""
+        return parse_config(RetrainConfig, config)
+
+    def _build(self, config: RetrainConfig, data: Any, device: Any) -> RetrainRun:
+        self._tests = config.test_at_end
+        run = RetrainRun(config, data, device)
+        self._size = run.describe()
+        return run
+
+    def _run_epoch(self) -> dict[str, Any]:
+        metrics = {**self._run.run_epoch(), **self._size, "done": self._run.finished}
+        if metrics["done"] and self._tests:
+            metrics |= self._run.test()
+        return metrics
+
+    def _save_extra(self, folder: Path) -> None:
+        self._run.save(folder / NETWORK)
+
+
+def parse_config(model: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """Validate a trial's values, with relative paths taken from where the driver was started.
+
+    Raises:
+        ConfigError: a key is unknown (with the nearest valid one) or a value is wrong.
+    """
+    try:
+        return model.model_validate(resolve_values(values))
+    except ValidationError as error:
+        raise ConfigError(explain(error, model)) from error
+
+
+def resolve_values(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a trial's values as plain Python with absolute paths, fit for JSON."""
+    return _with_absolute_paths(plain(values))
+
+
+def plain(value: Any) -> Any:
+    """Turn NumPy scalars, which Tune's samplers draw, into Python's."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.item() if hasattr(value, "dtype") else value
+
+
+def _with_absolute_paths(values: dict[str, Any]) -> dict[str, Any]:
+    data = values.get("data")
+    if not isinstance(data, dict):
+        return values
+    # why: Ray moves each trial into its own directory and notes here where it was before
+    origin = Path(os.environ.get("TUNE_ORIG_WORKING_DIR") or Path.cwd())
+    absolute = {
+        key: str(origin / Path(data[key]).expanduser())
+        for key in ("path", "cache_dir")
+        if isinstance(data.get(key), str)
+    }
+    return {**values, "data": {**data, **absolute}}

@@ -1,0 +1,130 @@
+"""Checkpoint folders that show whether they are whole, and the one to go on from.
+
+Ray copies a checkpoint to its place file by file, so a killed process or a full disk leaves a
+folder with files missing or cut short. A manifest with every file's size and SHA-256 makes such
+a folder recognisable, wherever it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+
+from darts_ray.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+HISTORY = "history.json"
+CONFIG = "config.json"
+DAMAGED = "damaged_checkpoints"
+"""Key in the metrics of a checkpoint that a resume chose: how many newer ones are damaged."""
+_NAME = re.compile(r"checkpoint_(\d{6})")
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint folder is incomplete or altered; an earlier one may be whole."""
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a finished checkpoint folder."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path.read_bytes())}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    (folder / MANIFEST).write_text(json.dumps(files), encoding="utf-8")
+
+
+def check_sealed(fs: pyarrow.fs.FileSystem, folder: str, *, content: bool = True) -> None:
+    """Compare a checkpoint folder with its manifest.
+
+    Args:
+        fs: where the folder lies.
+        folder: its path there.
+        content: also read every file and compare its hash; otherwise sizes only.
+
+    Raises:
+        DamagedCheckpointError: a file is missing, cut short or altered; the message names it.
+    """
+    for name, expected in _read_json(fs, folder, MANIFEST).items():
+        path = f"{folder}/{name}"
+        info = fs.get_file_info(path)
+        if info.type != pyarrow.fs.FileType.File:
+            raise DamagedCheckpointError(f"{path}: is missing.")
+        if info.size != expected["bytes"]:
+            raise DamagedCheckpointError(
+                f"{path}: has {info.size} bytes instead of {expected['bytes']}."
+            )
+        if content and _sha256(_read(fs, path)) != expected["sha256"]:
+            raise DamagedCheckpointError(f"{path}: its content was altered.")
+
+
+def read_history(fs: pyarrow.fs.FileSystem, folder: str) -> list[dict[str, Any]]:
+    """Return the metrics of every epoch up to a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: the file is missing or unreadable.
+    """
+    history = _read_json(fs, folder, HISTORY)
+    assert isinstance(history, list)
+    return history
+
+
+def read_config(fs: pyarrow.fs.FileSystem, folder: str) -> dict[str, Any]:
+    """Return the values that a trial had when the checkpoint was written.
+
+    Raises:
+        DamagedCheckpointError: the file is missing or unreadable.
+    """
+    config = _read_json(fs, folder, CONFIG)
+    assert isinstance(config, dict)
+    return config
+
+
+def list_checkpoints(fs: pyarrow.fs.FileSystem, trial_folder: str) -> list[str]:
+    """Return the paths of a trial's checkpoint folders, oldest first, whole or not."""
+    selector = pyarrow.fs.FileSelector(trial_folder, allow_not_found=True)
+    paths = [info.path for info in fs.get_file_info(selector) if _NAME.fullmatch(info.base_name)]
+    return sorted(paths, key=checkpoint_index)
+
+
+def checkpoint_index(folder: str) -> int:
+    """Return the number in a checkpoint folder's name."""
+    return int(folder.rpartition("_")[2])
+
+
+def older_siblings(fs: pyarrow.fs.FileSystem, folder: str) -> list[str]:
+    """Return the checkpoint folders that the same trial wrote before this one, newest first."""
+    parent, _, name = folder.rpartition("/")
+    if not _NAME.fullmatch(name):
+        return []
+    index = checkpoint_index(name)
+    older = [path for path in list_checkpoints(fs, parent) if checkpoint_index(path) < index]
+    return older[::-1]
+
+
+def _read_json(fs: pyarrow.fs.FileSystem, folder: str, name: str) -> Any:
+    path = f"{folder}/{name}"
+    try:
+        return json.loads(_read(fs, path))
+    except ValueError as error:
+        raise DamagedCheckpointError(f"{path}: is cut short or altered ({error}).") from error
+
+
+def _read(fs: pyarrow.fs.FileSystem, path: str) -> bytes:
+    try:
+        with fs.open_input_stream(path, compression=None) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError as error:
+        raise DamagedCheckpointError(f"{path}: is missing.") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedCheckpointError(f"{path}: cannot be read: {error}.") from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

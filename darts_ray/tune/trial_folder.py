@@ -1,0 +1,142 @@
+"""What a trial's folder says about it: how far it came, how it ended, where to go on."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from darts_ray.tune.checkpoints import (
+    DamagedCheckpointError,
+    check_sealed,
+    checkpoint_index,
+    list_checkpoints,
+    read_config,
+    read_history,
+)
+from darts_ray.tune.trials import TrialOutcome, TrialSpec
+
+ENDING = "ending.json"
+
+logger = logging.getLogger("darts_ray.tune")
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """A trial as its folder shows it.
+
+    Attributes:
+        checkpoints: paths of the whole checkpoint folders, oldest first.
+        newest: number of the newest checkpoint folder, whole or not; -1 without any.
+        damaged: how many checkpoints are newer than the newest whole one.
+        history: metrics per epoch, up to the newest whole checkpoint.
+        config: the values at that checkpoint; None without one.
+        ended: whether the trial needs no more epochs: it reached its last one, or a scheduler
+            stopped it.
+    """
+
+    checkpoints: tuple[str, ...] = ()
+    newest: int = -1
+    damaged: int = 0
+    history: tuple[dict[str, Any], ...] = ()
+    config: dict[str, Any] | None = None
+    ended: bool = False
+
+    @classmethod
+    def read(cls, fs: pyarrow.fs.FileSystem, path: str) -> TrialFolder:
+        """Read a trial's folder, which need not exist."""
+        every = list_checkpoints(fs, path)
+        whole = tuple(folder for folder in every if _is_whole(fs, folder))
+        newest = checkpoint_index(every[-1]) if every else -1
+        if not whole:
+            return cls(newest=newest, damaged=len(every))
+        history = tuple(read_history(fs, whole[-1]))
+        stopped = _read_ending(fs, path).get("stopped_after")
+        return cls(
+            checkpoints=whole,
+            newest=newest,
+            damaged=len(every) - 1 - every.index(whole[-1]),
+            history=history,
+            config=read_config(fs, whole[-1]),
+            ended=bool(history) and (history[-1]["done"] or history[-1]["epoch"] == stopped),
+        )
+
+    def outcome(
+        self, spec: TrialSpec, setting: str, config: Mapping[str, Any], error: str | None, uri: str
+    ) -> TrialOutcome:
+        """Return how the trial ended.
+
+        Args:
+            spec: the trial as planned.
+            setting: as text.
+            config: its final values, unless a checkpoint knows better.
+            error: why it failed; None when it did not.
+            uri: path or URI of the trial's folder.
+        """
+        checkpoint = None
+        if self.checkpoints:
+            name = self.checkpoints[-1].rpartition("/")[2]
+            checkpoint = child_location(uri, name)
+        return TrialOutcome(
+            name=spec.name,
+            setting=setting,
+            seed=spec.seed,
+            config=dict(self.config or config),
+            status="failed" if error is not None else "done",
+            error=error,
+            history=list(self.history),
+            checkpoint=checkpoint,
+            seconds=sum(float(epoch.get("seconds", 0.0)) for epoch in self.history),
+        )
+
+
+class EndingRecorder(Callback):
+    """Notes in a trial's folder that it ended, for trials that a scheduler stops early."""
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Write after which epoch it ended; Ray calls this after the last checkpoint."""
+        assert trial.storage is not None
+        content = {"stopped_after": trial.last_result.get("epoch")}
+        fs, path = trial.storage.storage_filesystem, f"{trial.path}/{ENDING}"
+        try:
+            fs.create_dir(trial.path)
+            with fs.open_output_stream(f"{path}.tmp", compression=None) as stream:
+                stream.write(json.dumps(content).encode("utf-8"))
+            fs.move(f"{path}.tmp", path)
+        except (OSError, pa.ArrowException) as error:
+            # why: a trial that reached its last epoch is known by its checkpoint anyway
+            logger.warning("Trial %s: its ending cannot be noted: %s", trial, error)
+
+
+def child_location(location: str, name: str) -> str:
+    """Append a name to a path or to a URI's path, before any `?query` of the URI."""
+    base, mark, query = location.partition("?") if "://" in location else (location, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
+def _is_whole(fs: pyarrow.fs.FileSystem, folder: str) -> bool:
+    try:
+        check_sealed(fs, folder, content=False)
+        read_history(fs, folder)
+        read_config(fs, folder)
+    except DamagedCheckpointError:
+        return False
+    return True
+
+
+def _read_ending(fs: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
+    try:
+        with fs.open_input_stream(f"{path}/{ENDING}", compression=None) as stream:
+            ending = json.loads(bytes(stream.read()))
+    except (FileNotFoundError, ValueError, pa.ArrowException):
+        return {}
+    return ending if isinstance(ending, dict) else {}

@@ -1,0 +1,173 @@
+"""Hands Tune exactly the trials of a stage, under their own names, wherever they stand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow.fs
+from ray import tune
+from ray.train._internal.session import _TrainingResult
+from ray.tune.experiment import Experiment, Trial
+from ray.tune.search import Searcher
+from ray.tune.search.search_algorithm import SearchAlgorithm
+
+from darts_ray.tune.checkpoints import DAMAGED, checkpoint_index
+from darts_ray.tune.search_space import get_dotted, set_dotted
+from darts_ray.tune.trial_folder import TrialFolder
+from darts_ray.tune.trials import TrialSpec
+
+logger = logging.getLogger("darts_ray.tune")
+
+
+class TrialList(SearchAlgorithm):
+    """A search algorithm whose trials are given.
+
+    A fresh trial is queued as planned; one that was interrupted goes on from its newest whole
+    checkpoint; one that ended is shown to Tune as terminated, so schedulers, callbacks and
+    Tune's own results see the stage as a whole.
+
+    Why not `Tuner.restore`: the experiment state that it needs is written every ten seconds or
+    later and may be stale or cut short after a kill, it names checkpoints that are gone by then,
+    and it holds nothing (not even a scheduler's state) that the trial folders lack.
+
+    Args:
+        specs: the trials.
+        folders: what the trials' folders say, by name; empty for a new stage.
+        max_concurrent: trials at a time; None: as many as fit.
+        searcher: chooses values for the axes of trials that have not begun; None: the specs'.
+        axes: dotted names of what the searcher chooses.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[TrialSpec],
+        folders: Mapping[str, TrialFolder],
+        max_concurrent: int | None,
+        searcher: Searcher | None = None,
+        axes: Sequence[str] = (),
+    ) -> None:
+        self._specs = list(specs)
+        self._folders = dict(folders)
+        self._max_concurrent = max_concurrent
+        self._searcher = searcher
+        self._axes = tuple(axes)
+        self._experiment: Experiment | None = None
+        self._live: set[str] = set()
+        self._suggested: set[str] = set()
+        self.trials: dict[str, Trial] = {}
+        for folder in self._folders.values():
+            if folder.ended and folder.config is not None:
+                self._teach(folder.config, folder.history[-1])
+
+    @property
+    def total_samples(self) -> int:
+        """How many trials there are."""
+        return len(self._specs)
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Note the experiment that the trials belong to."""
+        (self._experiment,) = experiments
+
+    def is_finished(self) -> bool:
+        """Whether every trial has been handed out."""
+        return bool(self._finished) or len(self.trials) == len(self._specs)
+
+    def next_trial(self) -> Trial | None:
+        """Return the next trial; None when enough are running or none is left."""
+        if self.is_finished():
+            return None
+        spec = self._specs[len(self.trials)]
+        folder = self._folders.get(spec.name, TrialFolder())
+        if not folder.ended:
+            if self._max_concurrent is not None and len(self._live) >= self._max_concurrent:
+                return None
+            self._live.add(spec.name)
+        trial = self._make(spec, folder)
+        self.trials[spec.name] = trial
+        return trial
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass a result on to the searcher."""
+        if trial_id in self._suggested and self._searcher is not None:
+            self._searcher.on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Make room for the next trial; tell the searcher how this one went."""
+        self._live.discard(trial_id)
+        if self._searcher is None:
+            return
+        if trial_id in self._suggested:
+            self._searcher.on_trial_complete(trial_id, result, error)
+        elif result is not None and not error:
+            # why: a suggestion from before an interruption is unknown to this searcher
+            self._teach(self.trials[trial_id].config, result)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out live objects; Tune pickles a copy that is never used."""
+        return {"_specs": self._specs}
+
+    def _make(self, spec: TrialSpec, folder: TrialFolder) -> Trial:
+        assert self._experiment is not None
+        trial = Trial(
+            self._experiment.run_identifier,
+            config=self._config(spec, folder),
+            trial_id=spec.name,
+            storage=self._experiment.storage,
+            checkpoint_config=self._experiment.checkpoint_config,
+            max_failures=self._experiment.spec["max_failures"],
+            trial_name_creator=_name,
+        )
+        assert trial.storage is not None
+        # why: Tune would append random letters to a folder that exists
+        trial.storage.trial_dir_name = spec.name
+        trial.relative_logdir = spec.name  # type: ignore[assignment]  # Ray's lacks a type
+        if folder.newest >= 0:
+            _take_up(trial, folder)
+        return trial
+
+    def _config(self, spec: TrialSpec, folder: TrialFolder) -> dict[str, Any]:
+        if folder.config is not None:
+            return dict(folder.config)
+        if self._searcher is None:
+            return dict(spec.config)
+        self._suggested.add(spec.name)
+        return set_dotted(spec.config, self._searcher.suggest(spec.name) or {})
+
+    def _teach(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Tell the searcher about a trial that it did not suggest."""
+        if self._searcher is not None and self._searcher.metric in result:
+            values = {name: get_dotted(config, name) for name in self._axes}
+            self._searcher.add_evaluated_point(values, result[self._searcher.metric])
+
+
+def _take_up(trial: Trial, folder: TrialFolder) -> None:
+    """Let a trial go on from what its folder holds, or show it as ended."""
+    assert trial.storage is not None
+    fs: pyarrow.fs.FileSystem = trial.storage.storage_filesystem
+    for path in folder.checkpoints:
+        metrics: dict[str, Any] = {}
+        if path == folder.checkpoints[-1]:
+            last = folder.history[-1]
+            metrics = {**last, "training_iteration": last["epoch"], DAMAGED: folder.damaged}
+        trial.storage.current_checkpoint_index = checkpoint_index(path) - 1
+        trial.on_checkpoint(_TrainingResult(tune.Checkpoint(path, filesystem=fs), metrics))
+    # why: the next checkpoint must not be written into a damaged folder
+    trial.storage.current_checkpoint_index = folder.newest
+    if folder.damaged:
+        logger.warning(
+            "Trial %s: its newest %d checkpoint(s) are damaged; it goes on from epoch %d",
+            trial.trial_id,
+            folder.damaged,
+            folder.history[-1]["epoch"] if folder.history else 0,
+        )
+    if folder.ended:
+        trial.run_metadata.last_result = dict(metrics)
+        trial.set_status(Trial.TERMINATED)  # type: ignore[no-untyped-call]
+
+
+def _name(trial: Trial) -> str:
+    return str(trial.trial_id)
