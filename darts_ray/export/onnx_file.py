@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from darts_ray.errors import ExportError
+from darts_ray.errors import DartsError, ExportError
 from darts_ray.export.inference import ImageInference, RecurrentStep
 from darts_ray.export.metadata import ModelMetadata
 
-_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
+_CHATTY = ("torch.onnx", "torch.fx", "onnxscript", "onnx_ir")
 
 
 def export_onnx(
@@ -132,6 +133,8 @@ def _export(
             )
     except torch.onnx.OnnxExporterError as error:
         cause: BaseException = error.__cause__ or error
+        if isinstance(cause, DartsError):
+            raise cause from error  # such as images that are too small: it says what to do
         raise ExportError(
             f"torch cannot export the network to ONNX ({type(cause).__name__}:"
             f" {str(cause).strip()[:500]}). If it holds an operation of your own, write it with"
@@ -188,7 +191,7 @@ def _scan(step: Any) -> Any:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's log lines and warnings off the terminal; errors still raise."""
     loggers = [logging.getLogger(name) for name in _CHATTY]
@@ -196,7 +199,8 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        # torch.export prints the graph it has got so far when it fails.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

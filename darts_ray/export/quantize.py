@@ -57,7 +57,7 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary) / "int8.onnx"
         _quantize(path, draft, as_images(calibration), Path(temporary))
-        extra = {**metadata.extra, "quantization": "int8, QDQ, weights per channel"}
+        extra = {**metadata.extra, "quantization": "int8 weights, uint8 activations"}
         proto = load_proto(draft)
         _drop_unused_domains(proto)
         save_proto(proto, draft, replace(metadata, extra=extra))
@@ -100,8 +100,12 @@ def _quantize(path: Path, out: Path, calibration: Tensor, folder: Path) -> None:
         _Images(calibration),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        activation_type=QuantType.QInt8,
+        # On x86 the kernels for uint8 activations are about three times as fast as for int8 ones.
+        # Without VNNI they add pairs of products in 16 bits, which overflows with 8-bit weights;
+        # with 7 bits the accuracy measured here holds on every CPU.
+        activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        reduce_range=True,
     )
 
 

@@ -53,7 +53,7 @@ def verify_onnx(
         raise ExportError(
             f"{path}: verifying needs {max(_BATCH_SIZES)} images, not {len(pixels)}."
         )
-    onnx_network = OnnxNetwork(path)
+    onnx_network = OnnxNetwork(path, num_threads=1)
     inference = ImageInference(network, onnx_network.metadata)
     largest = 0.0
     for size in _BATCH_SIZES:
@@ -86,7 +86,7 @@ def verify_recurrent_onnx(
         raise ExportError(
             f"{path}: verifying needs tokens of (2, 7) or more, not {length, batch}."
         )
-    session = open_session(path)
+    session = open_session(path, num_threads=1)
     reference: Any = deployed(network)
     largest = 0.0
     for size in _BATCH_SIZES:
