@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Candidate:
     """One distinct cell, however many searches derived it.
 
     Attributes:
-        name: `cell-00` and so on, in the order of the searches.
+        name: `cell-` and eight digits that follow from the genotype alone, so that its
+            trainings are found again whichever searches have found it.
         genotype: the cell.
         setting: of the first search that derived it.
     """
@@ -71,13 +73,17 @@ def search_entries(
 
 def candidates(entries: Sequence[Mapping[str, Any]]) -> list[Candidate]:
     """Return the distinct genotypes in the order of the searches that first derived them."""
-    settings: dict[str, str] = {}
+    found: dict[str, Candidate] = {}
     for entry in entries:
-        settings.setdefault(_key(entry), entry["setting"])
-    return [
-        Candidate(f"cell-{index:02d}", Genotype.from_json(key), setting)
-        for index, (key, setting) in enumerate(settings.items())
-    ]
+        genotype = Genotype.from_dict(entry["genotype"])
+        name = cell_name(genotype)
+        found.setdefault(name, Candidate(name, genotype, entry["setting"]))
+    return list(found.values())
+
+
+def cell_name(genotype: Genotype) -> str:
+    """Return a name that follows from the genotype alone, such as `cell-1f3a90c2`."""
+    return f"cell-{hashlib.sha256(genotype.to_json().encode()).hexdigest()[:8]}"
 
 
 def with_select_scores(
@@ -95,17 +101,12 @@ def with_select_scores(
         score = outcome.history[-1].get(measure.validation) if outcome.history else None
         if outcome.status == "done" and score is not None:
             scores.setdefault(outcome.name.partition("_")[0], []).append(score)
-    by_key = {
-        found.genotype.to_json(): scores.get(found.name, []) for found in candidates(entries)
-    }
-    return [
-        {
-            **entry,
-            "select_scores": by_key[_key(entry)],
-            "select_score": _mean(by_key[_key(entry)]),
-        }
-        for entry in entries
-    ]
+    updated = []
+    for entry in entries:
+        found = scores.get(cell_name(Genotype.from_dict(entry["genotype"])), [])
+        mean = statistics.fmean(found) if found else None
+        updated.append({**entry, "select_scores": found, "select_score": mean})
+    return updated
 
 
 def choose_winner(
@@ -230,15 +231,7 @@ def failures(stage: str, outcomes: Iterable[TrialOutcome]) -> list[Entry]:
     ]
 
 
-def _key(entry: Mapping[str, Any]) -> str:
-    return Genotype.from_dict(entry["genotype"]).to_json()
-
-
 def _num_skip(genotype: Genotype) -> int | None:
     if not isinstance(genotype, ConvGenotype):
         return None
     return sum(edge.primitive == "skip_connect" for edge in genotype.normal)
-
-
-def _mean(scores: Sequence[float]) -> float | None:
-    return statistics.fmean(scores) if scores else None

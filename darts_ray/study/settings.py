@@ -12,7 +12,7 @@ from typing import Any
 from darts_ray.config import Axis, RetrainConfig, StudyConfig
 from darts_ray.errors import ConfigError
 from darts_ray.space import Genotype
-from darts_ray.study.record import NO_AXIS, Candidate
+from darts_ray.study.record import NO_AXIS, Candidate, cell_name
 from darts_ray.tune import TrialSpec
 
 SAMPLED = ("choice", "uniform", "loguniform")
@@ -106,7 +106,11 @@ def retrain_trials(config: StudyConfig, winner: Genotype, setting: str) -> list[
     """Return one full training of the winner per retrain seed."""
     assert config.retrain is not None
     return [
-        _training(f"retrain_seed-{seed}", config.retrain_config(winner.to_dict(), seed), setting)
+        _training(
+            f"{cell_name(winner)}_seed-{seed}",
+            config.retrain_config(winner.to_dict(), seed),
+            setting,
+        )
         for seed in config.retrain.seeds
     ]
 

@@ -75,7 +75,7 @@ def load_study(folder: str | Path) -> Study:
     """
     place = StudyFolder(folder)
     config, provenance = read_study_file(place)
-    record = json.loads(place.read_text(RECORD_FILE)) if place.has(RECORD_FILE) else {}
+    record = read_record(place)
     results, alphas = (
         place.read_table(name) if place.has(name) else pa.table({})
         for name in (RESULTS_FILE, ALPHAS_FILE)
@@ -140,6 +140,14 @@ def resolve_paths(config: StudyConfig) -> StudyConfig:
             "data": data.model_copy(update=absolute),
         }
     )
+
+
+def read_record(folder: StudyFolder) -> dict[str, Any]:
+    """Return the content of genotypes.json; empty if no stage has begun."""
+    if not folder.has(RECORD_FILE):
+        return {}
+    record: dict[str, Any] = json.loads(folder.read_text(RECORD_FILE))
+    return record
 
 
 def write_record(folder: StudyFolder, record: Mapping[str, Any]) -> None:

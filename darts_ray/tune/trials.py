@@ -33,7 +33,8 @@ class TrialOutcome:
         setting: as in its spec, or what a searcher chose.
         seed: as in its spec.
         config: the configuration that it ended with.
-        status: `done` (early stopping by a scheduler included) or `failed`.
+        status: `done` (early stopping by a scheduler included) or `failed`; `unfinished` where a
+            stage was interrupted.
         error: what went wrong, when it failed.
         history: one dict of metrics per epoch, in order.
         checkpoint: absolute path or URI of the last good checkpoint folder; None without one.
@@ -44,7 +45,7 @@ class TrialOutcome:
     setting: str
     seed: int
     config: dict[str, Any]
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "unfinished"]
     error: str | None
     history: list[dict[str, Any]]
     checkpoint: str | None

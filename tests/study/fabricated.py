@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from darts_ray.config import StudyConfig
-from darts_ray.space import derive, resolve_space, softmax_alphas
+from darts_ray.space import Genotype, derive, resolve_space, softmax_alphas
 from darts_ray.study import record as records
 from darts_ray.study.folder import StudyFolder
 from darts_ray.study.measure import Measure
@@ -174,9 +174,10 @@ def finished_image_study(output: Path) -> StudyFolder:
             searches.append(search_outcome(trial, setting, seed, 8))
     derived = [outcome for outcome in searches if outcome.status == "done"]
     for index, outcome in enumerate(derived):
+        name = records.cell_name(Genotype.from_json(outcome.history[-1]["genotype"]))
         selects += [
             training_outcome(
-                "select", f"cell-{index:02d}_seed-{seed}", outcome.setting, seed, 3,
+                "select", f"{name}_seed-{seed}", outcome.setting, seed, 3,
                 0.9 + 0.01 * index + 0.002 * seed, test=False,
             )
             for seed in (0, 1)
