@@ -40,7 +40,8 @@ class _MixedEdges(torch.autograd.Function):
     """`mixed_edges` with a backward pass in few passes over memory.
 
     Only z is kept for it, and the activations are evaluated again: that costs less than moving
-    the output of each one through memory for a whole sequence.
+    the output of each one through memory for a whole sequence. Where the backward pass itself
+    is to be differentiated (the exact second-order term), autograd does it on plain operations.
     """
 
     @staticmethod
@@ -55,11 +56,11 @@ class _MixedEdges(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = gradients
         z, s, p = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this backward pass is to be differentiated in turn
-            inputs = [value for value in (z, s, p) if value.requires_grad]
-            output = _mix(z, s, p, ctx.activations)
-            found = iter(torch.autograd.grad(output, inputs, g, create_graph=True))
-            return (*(next(found) if v.requires_grad else None for v in (z, s, p)), None)
+        if torch.is_grad_enabled():
+            # Aliases, because z itself depends on s: gradients must not go that way here.
+            inputs = [value.view_as(value).requires_grad_() for value in (z, s, p)]
+            output = _mix(*inputs, ctx.activations)
+            return (*torch.autograd.grad(output, inputs, g, create_graph=True), None)
         c, h = z.to(s.dtype).chunk(2, dim=1)
         gate = c.sigmoid()
         total = p.sum(0)
