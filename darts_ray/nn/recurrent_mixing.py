@@ -58,9 +58,9 @@ class _MixedEdges(torch.autograd.Function):
         z, s, p = ctx.saved_tensors
         if torch.is_grad_enabled():
             # Aliases, because z itself depends on s: gradients must not go that way here.
-            inputs = [value.view_as(value).requires_grad_() for value in (z, s, p)]
-            output = _mix(*inputs, ctx.activations)
-            return (*torch.autograd.grad(output, inputs, g, create_graph=True), None)
+            z, s, p = (value.view_as(value).requires_grad_() for value in (z, s, p))
+            output = _mix(z, s, p, ctx.activations)
+            return (*torch.autograd.grad(output, (z, s, p), g, create_graph=True), None)
         c, h = z.to(s.dtype).chunk(2, dim=1)
         gate = c.sigmoid()
         total = p.sum(0)

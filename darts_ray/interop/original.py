@@ -1,0 +1,197 @@
+"""State dicts in the original authors' layout (github.com/quark0/darts) into our networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from darts_ray.errors import CheckpointError
+from darts_ray.nn import (
+    ConvNetwork,
+    ConvSupernet,
+    ImageNetNetwork,
+    RecurrentNetwork,
+    RecurrentSupernet,
+)
+
+Network = TypeVar("Network", bound=nn.Module)
+Alphas = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+# Where the original's supernets keep running statistics; group 1 exists in ours as well.
+_SUPERNET_NORM = re.compile(
+    r"(stem|rnns\.0|cells\.\d+)\.(?:preprocess[01]\.|_ops\.\d+\._ops\.\d+\.)?"
+    r"(?:1|bn|op\.\d+)\.(?:running_mean|running_var|num_batches_tracked)"
+)
+
+
+def load_original(
+    network: Network, state_dict: Mapping[str, Any], alphas: Alphas | None = None
+) -> Network:
+    """Fill a network with a state dict of the original code, in place and strictly.
+
+    Everything is checked before anything is written, so an error leaves the network as it was.
+    Values are converted to the network's dtype and device. `module.` prefixes of DataParallel
+    and a wrapping `{"state_dict": ...}`, as in the released `imagenet_model.pt`, are removed.
+    What the layouts share and where they differ:
+
+    * supernets: the original's running statistics of batch normalisation are accepted and
+      ignored, because ours keep none (a deliberate correction, see `RecurrentSupernet`);
+    * derived conv networks: running statistics are loaded; `num_batches_tracked`, which
+      PyTorch 0.3 did not write, may be missing;
+    * language models: the original's matrices are transposed, and `decoder.weight` must be
+      there and equal `encoder.weight`, to which it is tied.
+
+    Args:
+        network: a supernet or derived network of the size that the state dict is for.
+        state_dict: tensors by the original's names.
+        alphas: raw alphas of a supernet, which the original's state dicts leave out: the
+            matrices in the order normal, reduce (or the recurrent one), or a mapping with the
+            keys `normal` and `reduce`, `alphas_normal` and `alphas_reduce`, `recurrent` or
+            `weights`. Default: those of the state dict where a port stores them there, else
+            the network's own stay.
+
+    Returns:
+        the same network.
+
+    Raises:
+        CheckpointError: an entry is missing, surplus or misshapen (the message names it), or
+            the network is of no kind that the original has.
+    """
+    layout = _layout(network)
+    given = _unwrap(state_dict)
+    if alphas is not None:
+        stored = {key for key in given if layout.ties.get(key, key) in layout.alphas}
+        given = {key: value for key, value in given.items() if key not in stored}
+        given |= layout.name_alphas(alphas)
+    _check(layout, given)
+    with torch.no_grad():
+        for key, target in layout.all_targets().items():
+            if key in given:
+                target.copy_(given[key])
+    return network
+
+
+@dataclass
+class _Layout:
+    """Which of our tensors each of the original's entries fills.
+
+    Attributes:
+        targets: by name, entries that must be there.
+        optional: by name, entries that may be missing.
+        alphas: by name, the alpha matrices; they may be missing.
+        kinds: cell kinds of a supernet, in the order of its alphas.
+        ties: names of entries that repeat another entry.
+    """
+
+    targets: dict[str, Tensor]
+    optional: dict[str, Tensor] = field(default_factory=dict)
+    alphas: dict[str, Tensor] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    ties: dict[str, str] = field(default_factory=dict)
+
+    def all_targets(self) -> dict[str, Tensor]:
+        return self.targets | self.optional | self.alphas
+
+    def required(self) -> list[str]:
+        """Return the names that must be there: targets and what repeats them."""
+        return [*self.targets, *(key for key, other in self.ties.items() if other in self.targets)]
+
+    def ignores(self, key: str) -> bool:
+        """Whether the entry is a running statistic of a supernet's batch normalisation."""
+        match = _SUPERNET_NORM.fullmatch(key) if self.kinds else None
+        return match is not None and any(k.startswith(f"{match[1]}.") for k in self.targets)
+
+    def name_alphas(self, alphas: Alphas) -> dict[str, Tensor]:
+        """Return alphas in any accepted form by the names of `alphas`."""
+        if not self.kinds:
+            raise CheckpointError("Alphas were given, but a derived network has none.")
+        names = list(self.alphas)
+        if isinstance(alphas, Tensor):
+            alphas = [alphas]
+        if not isinstance(alphas, Mapping):
+            if len(alphas) != len(names):
+                raise CheckpointError(
+                    f"{len(alphas)} alpha matrices were given; the network has {len(names)}"
+                    f" ({', '.join(self.kinds)})."
+                )
+            return dict(zip(names, alphas, strict=True))
+        known = dict(zip(self.kinds, names, strict=True)) | {name: name for name in names}
+        unknown = set(alphas) - set(known)
+        named = {known[key]: value for key, value in alphas.items() if key in known}
+        if unknown or len(named) < len(names):
+            raise CheckpointError(
+                f"Alphas have the keys {sorted(alphas)}; expected {list(self.kinds)} or {names}."
+            )
+        return named
+
+
+def _layout(network: nn.Module) -> _Layout:
+    if isinstance(network, ConvSupernet):
+        alphas: dict[str, Tensor] = {f"alphas_{k}": a for k, a in network.alphas.items()}
+        return _Layout(dict(network.original_layout()), alphas=alphas, kinds=tuple(network.alphas))
+    if isinstance(network, RecurrentSupernet):
+        return _Layout(
+            dict(network.original_layout()),
+            alphas={"weights": network.alpha_recurrent},
+            kinds=tuple(network.alphas),
+            ties={"decoder.weight": "encoder.weight", "rnns.0.weights": "weights"},
+        )
+    if isinstance(network, RecurrentNetwork):
+        return _Layout(dict(network.original_layout()), ties={"decoder.weight": "encoder.weight"})
+    if isinstance(network, ConvNetwork | ImageNetNetwork):
+        # Only the list of a cell's operations has another name.
+        entries = {
+            re.sub(r"^(cells\.\d+\.)ops\.", r"\1_ops.", key): value
+            for key, value in network.state_dict(keep_vars=True).items()
+        }
+        optional = {k: v for k, v in entries.items() if k.endswith("num_batches_tracked")}
+        return _Layout({k: v for k, v in entries.items() if k not in optional}, optional)
+    raise CheckpointError(
+        f"The original code has no counterpart of a {type(network).__name__}; load_original fills"
+        " ConvSupernet, ConvNetwork, ImageNetNetwork, RecurrentSupernet and RecurrentNetwork."
+    )
+
+
+def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Remove the wrappers that the original's scripts put around a state dict."""
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(
+            f"A state dict is expected, not a {type(state_dict).__name__}; if it is a whole"
+            " module, pass module.state_dict()."
+        )
+    inner = state_dict.get("state_dict")
+    entries = dict(inner if isinstance(inner, Mapping) else state_dict)
+    if entries and all(key.startswith("module.") for key in entries):
+        entries = {key.removeprefix("module."): value for key, value in entries.items()}
+    for key, value in entries.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"Entry {key!r} is a {type(value).__name__}, not a tensor.")
+    return entries
+
+
+def _check(layout: _Layout, given: Mapping[str, Tensor]) -> None:
+    known = layout.all_targets()
+    problems = [f"missing {key!r}" for key in layout.required() if key not in given]
+    for key, value in given.items():
+        other = layout.ties.get(key, key)
+        if other not in known:
+            if not layout.ignores(key):
+                problems.append(f"surplus {key!r}")
+        elif value.shape != known[other].shape:
+            problems.append(
+                f"{key!r} has shape {tuple(value.shape)}, the network {tuple(known[other].shape)}"
+            )
+        elif not torch.equal(value, given.get(other, value)):
+            problems.append(f"{key!r} differs from {other!r}, which it should repeat")
+    if problems:
+        shown = "; ".join(problems[:5])
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(
+            f"The state dict does not fit the network: {shown}{more}. Check that both have the"
+            " same genotype or space, sizes, number of classes or words, and auxiliary head."
+        )
