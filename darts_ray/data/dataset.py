@@ -68,7 +68,7 @@ class Split(Protocol):
         """
 
 
-@dataclass
+@dataclass(eq=False)  # comparing tensors gives no truth value
 class ImageSplit:
     """Labelled images in memory.
 
@@ -81,7 +81,7 @@ class ImageSplit:
     images: Tensor
     labels: Tensor
     _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, init=False, repr=False
     )
 
     def __len__(self) -> int:

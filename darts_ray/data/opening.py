@@ -19,7 +19,7 @@ from darts_ray.data.text import TextPart, build_text_data, read_words
 from darts_ray.errors import DataError
 
 # Settings that shape the decoded pixels; with the files they name a cache file.
-_SHAPING = ("source", "image_size", "channels", "image_column", "label_column", "split_seed")
+_SHAPING = ("source", "image_size", "channels", "image_column", "label_column")
 
 
 def open_data(config: DataConfig) -> ImageData | TextData:
@@ -96,7 +96,9 @@ def _open_test(config: DataConfig, source: ImageSource, info: ImageInfo) -> Imag
 
 def _cached(config: DataConfig, source: ImageSource, part: Part) -> CachedImages:
     settings = {name: getattr(config, name) for name in _SHAPING}
-    settings["max"] = config.max_train if part == "train" else config.max_test
+    maximum = config.max_train if part == "train" else config.max_test
+    if maximum is not None:
+        settings["chosen"] = (maximum, config.split_seed)
     files = [_identity(file) for file in source.files(part)]
     text = json.dumps([FORMAT, part, settings, files], sort_keys=True)
     key = f"{config.source}-{part}-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"

@@ -83,6 +83,24 @@ def test_mnist_files(tmp_path: Path, source: str, name: str) -> None:
     assert torch.equal(test.images, torch.from_numpy(pixels(10, 28, 28, 1, 1)))
 
 
+def test_a_missing_set_is_downloaded_only_if_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(self: object) -> None:
+        write_mnist(tmp_path, "MNIST", "train", 20, 0)
+
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", download)
+    with pytest.raises(DataError, match=r"Set data.download to true"):
+        opened(tmp_path, "mnist")
+    with pytest.raises(DataError, match=r"mnist cannot be downloaded .*network"):
+        # Without the test files torchvision takes the download for failed.
+        opened(tmp_path, "mnist", download=True)
+    write_mnist(tmp_path, "MNIST", "test", 10, 1)
+    (tmp_path / "raw" / "MNIST" / "raw" / "train-images-idx3-ubyte").unlink()
+    (tmp_path / "raw" / "MNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
+    assert opened(tmp_path, "mnist", download=True).info.num_train == 20
+
+
 def write_cifar(root: Path, *, fine: bool) -> None:
     folder = root / "raw" / ("cifar-100-python" if fine else "cifar-10-batches-py")
     folder.mkdir(parents=True)

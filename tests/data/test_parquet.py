@@ -138,6 +138,16 @@ def test_fingerprint_follows_the_content_not_the_path(folder: Path, tmp_path: Pa
     assert opened(moved).info.fingerprint != first
 
 
+def test_only_settings_that_shape_the_pixels_decode_again(folder: Path) -> None:
+    cache = folder.parent / "cache"
+    for seed in (0, 1):
+        opened(folder, split_seed=seed, max_test=3, workers=2)
+    assert len(list(cache.glob("*.arrow"))) == 1
+    opened(folder, max_train=3)
+    opened(folder, image_size=3)
+    assert len(list(cache.glob("*.arrow"))) == 3
+
+
 def test_an_edit_in_place_is_seen(folder: Path) -> None:
     opened(folder)
     new = pixels(9, seed=5)
