@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -121,7 +122,7 @@ class _Decoder(Dataset["Tensor | str"]):
         An exception would reach the main process as a worker's traceback.
         """
         index, seed = request
-        file = self._root / self._files[index].decode()
+        file = self._root / os.fsdecode(self._files[index])
         try:
             pixels = torch.tensor(
                 decode_image(file, str(file), self._view.channels, self._geometry)

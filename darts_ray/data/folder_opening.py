@@ -107,7 +107,7 @@ def _list(root: Path, names: Sequence[str], maximum: int | None, seed: int) -> _
             continue  # a validation folder need not have every class
         for entry in sorted(os.scandir(root / name), key=lambda entry: entry.name):
             if entry.name.lower().endswith(_SUFFIXES):
-                file = f"{name}/{entry.name}".encode()
+                file = os.fsencode(f"{name}/{entry.name}")
                 files.append(file)
                 labels.append(label)
                 digest.update(b"%s %d\n" % (file, entry.stat().st_size))
@@ -126,7 +126,7 @@ def _view(root: Path, listing: _Listing, config: DataConfig) -> FolderView:
     """Decode a few evenly spread images to learn channels and size."""
     geometry = centre_crop(config.image_size)
     step = -(-len(listing.files) // _PROBED)
-    probed = [root / file.decode() for file in listing.files[::step]]
+    probed = [root / os.fsdecode(file) for file in listing.files[::step]]
     images = [decode_image(file, str(file), config.channels, geometry) for file in probed]
     shape = images[0].shape
     if all(image.shape[0] == 1 for image in images):
