@@ -186,7 +186,9 @@ def _check(layout: _Layout, given: Mapping[str, Tensor]) -> None:
             problems.append(
                 f"{key!r} has shape {tuple(value.shape)}, the network {tuple(known[other].shape)}"
             )
-        elif not torch.equal(value, given.get(other, value)):
+        elif other not in given:
+            problems.append(f"{key!r} without {other!r}, which it should repeat")
+        elif not torch.equal(value, given[other]):
             problems.append(f"{key!r} differs from {other!r}, which it should repeat")
     if problems:
         shown = "; ".join(problems[:5])
