@@ -129,6 +129,7 @@ class ConvSupernet(nn.Module):
             )
         self.nodes = nodes or self.space.nodes
         self.layers = layers
+        self.channels = channels
         c_stem = stem_multiplier * channels
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, c_stem, 3, padding=1, bias=False), nn.BatchNorm2d(c_stem)
@@ -165,7 +166,7 @@ class ConvSupernet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, num_classes) of images (batch, in_channels, height, width)."""
         weights = {kind: torch.softmax(alphas, dim=-1) for kind, alphas in self.alphas.items()}
-        s0 = s1 = self.stem(images)
+        s0 = s1 = self.stem(images.contiguous(memory_format=torch.channels_last))
         for cell in self.cells:
             s0, s1 = s1, cell(s0, s1, weights["reduce" if cell.reduction else "normal"])
         logits: Tensor = self.classifier(s1.mean(dim=(2, 3)))

@@ -1,22 +1,38 @@
-"""Mixed operations of a convolutional supernet, for all edges that leave one state at once."""
+"""Mixed operations of a convolutional supernet, for all edges that leave one state at once.
+
+The edges that leave a state read the same tensor, so they are computed together:
+
+- its ReLU, and its pooled and normalised versions, are computed once, not once per edge;
+- a depthwise convolution runs once over an image with E * C channels, C for each of E edges;
+- the mixture of pools and skip is one (E, 3) by (3, N * C) matrix product;
+- pointwise convolutions with their normalisations, the mixing and the sum over primitives are
+  matrix products over all edges (see `pointwise_norm`);
+- `none` contributes nothing and costs nothing.
+
+Weights of the same kind are stored together, edge after edge along the first dimension; this is
+the layout on CPU and GPU alike.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_ray.nn.depthwise import depthwise_conv
 from darts_ray.nn.operations import (
     forget_running_statistics,
     make_operation,
     shifted_by_one,
 )
+from darts_ray.nn.pointwise_norm import EPSILON, images_of, mixed_pointwise_norm, pixel_rows
 
-EPSILON = 1e-5
-"""Added to variances, as in nn.BatchNorm2d."""
+Layout: TypeAlias = Iterator[tuple[str, Tensor]]
+"""The original code's name of each weight, and a view of ours that holds it."""
 
 _KERNELS = {
     "sep_conv_3x3": (3, 1),
@@ -28,60 +44,119 @@ _KERNELS = {
 """Kernel size and dilation of the depthwise-pointwise primitives."""
 
 
-class ConvOperation(nn.Module):
-    """One depthwise-pointwise primitive on several edges that read the same state."""
+def batch_norm(x: Tensor) -> Tensor:
+    """Normalise with batch statistics, no scale or shift."""
+    return F.batch_norm(x, None, None, training=True, eps=EPSILON)
+
+
+def _max_pool(x: Tensor, stride: int) -> Tensor:
+    return batch_norm(F.max_pool2d(x, 3, stride, padding=1))
+
+
+def _avg_pool(x: Tensor, stride: int) -> Tensor:
+    return batch_norm(F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False))
+
+
+def _identity(x: Tensor, stride: int) -> Tensor:
+    return x
+
+
+_SHARED: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "max_pool_3x3": _max_pool,
+    "avg_pool_3x3": _avg_pool,
+    "skip_connect": _identity,
+}
+"""Primitives without weights: all edges that leave a state share the result."""
+
+
+class SeparableConvs(nn.Module):
+    """A separable (two halves) or dilated (one half) convolution on every edge.
+
+    Each half is ReLU, depthwise, pointwise, BN. The last pointwise convolution and BN are left
+    to the mixture.
+
+    Attributes:
+        depthwise: per half, (edges * channels, 1, k, k).
+        pointwise: per half, (edges * channels, channels, 1, 1).
+    """
 
     def __init__(self, name: str, channels: int, stride: int, edges: int) -> None:
         super().__init__()
-        self.kernel_size, self.dilation = _KERNELS[name]
+        size, self.dilation = _KERNELS[name]
         self.stride = stride
-        self.depthwise = nn.ParameterList()
-        self.pointwise = nn.ParameterList()
-        for _ in range(2 if self.dilation == 1 else 1):
-            self.depthwise.append(
-                conv_weight(edges, channels, 1, self.kernel_size, self.kernel_size)
+        halves = 2 if self.dilation == 1 else 1
+        self.channels, self.num_edges = channels, edges
+        self.depthwise = nn.ParameterList(
+            _conv_weight(edges * channels, 1, size, size) for _ in range(halves)
+        )
+        self.pointwise = nn.ParameterList(
+            _conv_weight(edges * channels, channels, 1, 1) for _ in range(halves)
+        )
+
+    def pointwise_matrix(self, half: int) -> Tensor:
+        """Return the pointwise weights of a half as (edges, channels out, channels in)."""
+        return self.pointwise[half].view(self.num_edges, self.channels, self.channels)
+
+    def forward(self, wide: Tensor) -> Tensor:
+        """Return the input of the last pointwise convolution.
+
+        Args:
+            wide: rectified state, once per edge: (batch, edges * channels, h, w).
+
+        Returns:
+            (edges, pixels, channels).
+        """
+        x = depthwise_conv(wide, self.depthwise[0], self.stride, self.dilation)
+        for half in range(1, len(self.depthwise)):
+            rows = mixed_pointwise_norm(
+                [pixel_rows(x, self.num_edges)], self.pointwise_matrix(half - 1).unsqueeze(0)
             )
-            self.pointwise.append(conv_weight(edges, channels, channels, 1, 1))
+            height, width = x.shape[-2:]
+            rectified = F.relu(images_of(rows, (height, width)))
+            x = depthwise_conv(rectified, self.depthwise[half])
+        return pixel_rows(x, self.num_edges)
 
-    def forward(self, x: Tensor, edge: int) -> Tensor:
-        for half, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise)):
-            x = F.conv2d(
-                F.relu(x),
-                depthwise[edge],
-                stride=self.stride if half == 0 else 1,
-                padding=self.dilation * (self.kernel_size - 1) // 2,
-                dilation=self.dilation,
-                groups=x.shape[1],
-            )
-            x = batch_norm(F.conv2d(x, pointwise[edge]))
-        return x
-
-    def original_layout(self, edge: int) -> Iterator[tuple[str, Tensor]]:
-        for half, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise)):
-            yield f"op.{1 + 4 * half}.weight", depthwise[edge]
-            yield f"op.{2 + 4 * half}.weight", pointwise[edge]
+    def original_layout(self, edge: int) -> Layout:
+        """Yield the weights of one edge."""
+        part = slice(edge * self.channels, (edge + 1) * self.channels)
+        for half in range(len(self.depthwise)):
+            yield f"op.{1 + 4 * half}.weight", self.depthwise[half][part]
+            yield f"op.{2 + 4 * half}.weight", self.pointwise[half][part]
 
 
-class ReducingSkip(nn.Module):
+class ReducingSkips(nn.Module):
+    """FactorizedReduce on every edge: the skip of stride 2.
+
+    Attributes:
+        conv_1: (edges * channels // 2, channels, 1, 1).
+        conv_2: the same, for the image shifted by one pixel.
+    """
+
     def __init__(self, channels: int, edges: int) -> None:
         super().__init__()
-        self.conv_1 = conv_weight(edges, channels // 2, channels, 1, 1)
-        self.conv_2 = conv_weight(edges, channels // 2, channels, 1, 1)
+        self.num_edges = edges
+        self.half = channels // 2
+        self.conv_1 = _conv_weight(edges * self.half, channels, 1, 1)
+        self.conv_2 = _conv_weight(edges * self.half, channels, 1, 1)
 
-    def forward(self, x: Tensor, edge: int) -> Tensor:
-        x = F.relu(x)
+    def forward(self, rectified: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to (edges, pixels, channels)."""
         halves = [
-            F.conv2d(x, self.conv_1[edge], stride=2),
-            F.conv2d(shifted_by_one(x), self.conv_2[edge], stride=2),
+            F.conv2d(rectified, self.conv_1.to(rectified.dtype), stride=2),
+            F.conv2d(shifted_by_one(rectified), self.conv_2.to(rectified.dtype), stride=2),
         ]
-        return batch_norm(torch.cat(halves, dim=1))
+        return torch.cat([pixel_rows(batch_norm(x), self.num_edges) for x in halves], dim=-1)
 
-    def original_layout(self, edge: int) -> Iterator[tuple[str, Tensor]]:
-        yield "conv_1.weight", self.conv_1[edge]
-        yield "conv_2.weight", self.conv_2[edge]
+    def original_layout(self, edge: int) -> Layout:
+        """Yield the weights of one edge."""
+        part = slice(edge * self.half, (edge + 1) * self.half)
+        yield "conv_1.weight", self.conv_1[part]
+        yield "conv_2.weight", self.conv_2[part]
 
 
-class RegisteredOperation(nn.Module):
+class RegisteredOperations(nn.Module):
+    """A user's operation, one module per edge."""
+
     def __init__(self, name: str, channels: int, stride: int, edges: int) -> None:
         super().__init__()
         self.edges = nn.ModuleList(
@@ -89,55 +164,96 @@ class RegisteredOperation(nn.Module):
             for _ in range(edges)
         )
 
-    def forward(self, x: Tensor, edge: int) -> Tensor:
-        out: Tensor = self.edges[edge](x)
-        return out
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to (edges, pixels, channels)."""
+        return torch.cat([pixel_rows(operation(x), 1) for operation in self.edges])
 
-    def original_layout(self, edge: int) -> Iterator[tuple[str, Tensor]]:
+    def original_layout(self, edge: int) -> Layout:
+        """Yield the weights of one edge, under the names of the user's module."""
         yield from self.edges[edge].named_parameters()
 
 
 class OutgoingEdges(nn.Module):
-    """All mixed ops that read one state."""
+    """The mixed ops of all edges that leave one state.
+
+    Args:
+        primitives: of the space, in the order of the alpha columns.
+        channels: of the state.
+        stride: 1, or 2 for the inputs of a reduction cell.
+        edges: number of edges that leave the state.
+    """
 
     def __init__(self, primitives: Sequence[str], channels: int, stride: int, edges: int) -> None:
         super().__init__()
-        self.num_edges = edges
-        self.operations = nn.ModuleDict()
+        self.num_edges, self.stride = edges, stride
+        self.shared: list[str] = []
+        self.convs = nn.ModuleDict()
+        self.others = nn.ModuleDict()
         for name in primitives:
-            if name == "none":
-                continue
-            if name in _KERNELS:
-                self.operations[name] = ConvOperation(name, channels, stride, edges)
-            elif name == "skip_connect" and stride == 2:
-                self.operations[name] = ReducingSkip(channels, edges)
-            else:
-                self.operations[name] = RegisteredOperation(name, channels, stride, edges)
-        self._columns = {name: primitives.index(name) for name in self.operations}
+            if name == "skip_connect" and stride == 2:
+                self.others[name] = ReducingSkips(channels, edges)
+            elif name in _SHARED:
+                self.shared.append(name)
+            elif name in _KERNELS:
+                self.convs[name] = SeparableConvs(name, channels, stride, edges)
+            elif name != "none":
+                self.others[name] = RegisteredOperations(name, channels, stride, edges)
+        self._column = {name: column for column, name in enumerate(primitives)}
 
     def forward(self, x: Tensor, weights: Tensor) -> list[Tensor]:
-        """Return the mixed op of every edge; `weights` has shape (edges, num_primitives)."""
-        return [
-            sum(
-                weights[edge, column] * self.operations[name](x, edge)
-                for name, column in self._columns.items()
+        """Return what each edge adds to its node.
+
+        Args:
+            x: the state, (batch, channels, h, w).
+            weights: softmaxed alphas of these edges, (edges, num_primitives).
+
+        Returns:
+            One (batch, channels, ceil(h / stride), ceil(w / stride)) per edge.
+        """
+        rectified = F.relu(x)
+        out = self._mix_shared(x, weights) if self.shared else None
+        if self.convs:
+            wide = _repeat_channels(rectified, self.num_edges)
+            out = mixed_pointwise_norm(
+                [convs(wide) for convs in self.convs.values()],
+                torch.stack([convs.pointwise_matrix(-1) for convs in self.convs.values()]),
+                self._weights_of(self.convs, weights).mT,
+                out,
             )
-            for edge in range(self.num_edges)
-        ]
+        for name, operations in self.others.items():
+            rows = operations(rectified if isinstance(operations, ReducingSkips) else x)
+            weighted = weights[:, self._column[name], None, None].to(x.dtype) * rows
+            out = weighted if out is None else out + weighted
+        assert out is not None  # a space has at least one primitive besides `none`
+        size = (-(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride))
+        return [images_of(rows.unsqueeze(0), size) for rows in out.unbind(0)]
 
-    def original_layout(self, edge: int) -> Iterator[tuple[str, Tensor]]:
-        """Yield the original code's name of each weight of an edge, and our view of it."""
-        for name, column in self._columns.items():
-            for key, view in self.operations[name].original_layout(edge):
-                yield f"_ops.{column}.{key}", view
+    def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
+        results = [pixel_rows(_SHARED[name](x, self.stride), 1)[0] for name in self.shared]
+        stacked = torch.stack(results)
+        mixture = self._weights_of(self.shared, weights).to(x.dtype) @ stacked.flatten(1)
+        return mixture.view(self.num_edges, *stacked.shape[1:])
+
+    def _weights_of(self, names: Sequence[str] | nn.ModuleDict, weights: Tensor) -> Tensor:
+        """Return the columns of these primitives, (edges, primitives)."""
+        return torch.stack([weights[:, self._column[name]] for name in names], dim=1)
+
+    def original_layout(self, edge: int) -> Layout:
+        """Yield the weights of one edge."""
+        for operations in (self.convs, self.others):
+            for name, operation in operations.items():
+                for key, view in operation.original_layout(edge):
+                    yield f"_ops.{self._column[name]}.{key}", view
 
 
-def conv_weight(*shape: int) -> nn.Parameter:
-    """Return convolution weights, first dimension edges, initialised as nn.Conv2d does."""
-    bound = 1 / math.sqrt(math.prod(shape[2:]))
+def _repeat_channels(x: Tensor, times: int) -> Tensor:
+    """Return `times` copies of the channels, (batch, times * channels, h, w), channels-last."""
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).unsqueeze(3).expand(batch, height, width, times, channels)
+    return rows.reshape(batch, height, width, times * channels).permute(0, 3, 1, 2)
+
+
+def _conv_weight(*shape: int) -> nn.Parameter:
+    """Return convolution weights with nn.Conv2d's initial distribution."""
+    bound = 1 / math.sqrt(math.prod(shape[1:]))
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-
-
-def batch_norm(x: Tensor) -> Tensor:
-    """Normalise with batch statistics, no scale or shift."""
-    return F.batch_norm(x, None, None, training=True, eps=EPSILON)

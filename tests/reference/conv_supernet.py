@@ -6,6 +6,8 @@ with ours by name.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -128,13 +130,17 @@ def copy_weights(source: ConvSupernet, target: ReferenceConvSupernet) -> None:
 def paired_gradients(
     supernet: ConvSupernet, reference: ReferenceConvSupernet
 ) -> list[tuple[str, Tensor, Tensor]]:
-    """Return (name, gradient of the supernet, gradient of the reference) after `backward`."""
-    for parameter in supernet.parameters():
-        parameter.data, parameter.grad = parameter.grad, parameter.data
-    ours = {name: view.detach().clone() for name, view in supernet.original_layout()}
-    ours |= {
-        name: p.detach().clone() for name, p in supernet.named_parameters() if "alpha_" in name
-    }
-    for parameter in supernet.parameters():
-        parameter.data, parameter.grad = parameter.grad, parameter.data
-    return [(name, ours[name], p.grad) for name, p in reference.named_parameters()]
+    """Return (name, gradient in the supernet, gradient in the reference) of every parameter."""
+    twin = copy.deepcopy(supernet)  # whose weights become the gradients, to read them by name
+    with torch.no_grad():
+        for parameter, source in zip(twin.parameters(), supernet.parameters(), strict=True):
+            parameter.copy_(_gradient(source))
+    ours = {**dict(twin.original_layout()), **{f"alpha_{k}": v for k, v in twin.alphas.items()}}
+    return [
+        (name, ours[name].detach(), _gradient(parameter))
+        for name, parameter in reference.named_parameters()
+    ]
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
