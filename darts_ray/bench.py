@@ -239,8 +239,10 @@ def _random_batches(
             yield images, targets.to(device)
         else:
             assert isinstance(config.network, RecurrentSupernetConfig)
-            shape = (config.network.bptt + 1, config.batch_size)
-            tokens = torch.randint(info.vocab_size, shape, generator=generator).to(device)
+            length = config.network.bptt + 1
+            tokens = torch.randint(
+                info.vocab_size, (length, config.batch_size), generator=generator
+            ).to(device)
             yield tokens[:-1], tokens[1:]
 
 

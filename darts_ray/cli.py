@@ -193,6 +193,37 @@ def report(folder: Folder) -> None:
 
 
 @app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt, or a file of the original code.")],
+    data: Annotated[Path, typer.Option(help="YAML file whose data section names the dataset.")],
+    original: Annotated[
+        bool,
+        typer.Option(
+            "--original",
+            help="The file is a state dict of the original authors' code; the retrain section of"
+            " the YAML file says of which network.",
+        ),
+    ] = False,
+    genotype: Annotated[
+        str | None,
+        typer.Option(help="With --original: the cell's name, a genotype file, or a study."),
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a trained network on the test set of a dataset."""
+    from darts_ray.study.evaluating import evaluate_file
+
+    config = load_config(data, overrides or ())
+    metrics = evaluate_file(checkpoint, config, original=original, genotype=genotype)
+    if as_json:
+        _print_json(metrics)
+        return
+    for name, value in metrics.items():
+        stdout.print(f"{name}: {value:.6g}", highlight=False)
+
+
+@app.command()
 def bench(
     config: ConfigFile,
     overrides: Overrides = None,

@@ -114,7 +114,7 @@ def test_study_yaml_loads_back(finished: tuple[Path, str]) -> None:
 
 def test_onnx_and_torch_agree_on_the_test_images(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    network, _facts = load_checkpoint(folder / "best.pt")
+    network = load_checkpoint(folder / "best.pt").network
     record = json.loads((folder / "genotypes.json").read_text())
     data = open_images(load_config(CONFIG, SMALLER).data)
     test = data.open_test()
@@ -123,7 +123,7 @@ def test_onnx_and_torch_agree_on_the_test_images(finished: tuple[Path, str]) -> 
     )
     pixels = test.images.numpy().astype(np.float32) / 255
     (logits,) = session.run(None, {session.get_inputs()[0].name: pixels})
-    network.eval()
+
     batches = evaluation_batches(test, None, 64, info=data.info, device=torch.device("cpu"))
     with torch.no_grad():
         expected = torch.cat([network(images) for images, _ in batches]).numpy()
