@@ -25,6 +25,8 @@ def start_ray(resources: ResourcesSection) -> Iterator[None]:
         ResourceError: a cluster was named and does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # why: an embedded Ray's workers would tell the terminal about every checkpoint
+    os.environ.setdefault("RAY_LOGGER_LEVEL", "warning")
     if ray.is_initialized():
         yield
         return

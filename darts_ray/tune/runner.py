@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.fs
@@ -19,9 +20,10 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from darts_ray.config import StudyConfig
 from darts_ray.errors import ConfigError
+from darts_ray.tune.reading import read_outcomes
 from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
 from darts_ray.tune.trainables import RunTrainable, resolve_values
-from darts_ray.tune.trial_folder import EndingRecorder, TrialFolder, child_location
+from darts_ray.tune.trial_folder import EndingRecorder, TrialFolder
 from darts_ray.tune.trial_list import TrialList
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
 
@@ -67,44 +69,12 @@ def run_trials(
     fs, root = pyarrow.fs.FileSystem.from_uri(storage)
     paths = {spec.name: f"{root.rstrip('/')}/{stage}/{spec.name}" for spec in specs}
     found = {name: TrialFolder.read(fs, path) for name, path in paths.items()} if resume else {}
-    searches = stage == SEARCH
-    searcher = make_searcher(study) if searches else None
+    searcher = make_searcher(study) if stage == SEARCH else None
     axes = list(study.search_axes()) if searcher is not None else []
     queue = TrialList(specs, found, study.resources.max_concurrent, searcher, axes)
     errors: dict[str, str] = {}
-    if not all(found[spec.name].ended if found else False for spec in specs):
-        epochs = max(int(spec.config.get("epochs", 1)) for spec in specs)
-        tuner = tune.Tuner(
-            tune.with_resources(
-                trainable,
-                {
-                    "cpu": study.resources.cpus_per_trial,
-                    "gpu": study.resources.gpus_per_trial,
-                },
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=queue,
-                scheduler=make_scheduler(study, epochs) if searches else None,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=stage,
-                storage_path=storage,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=study.tune.max_failures),
-                checkpoint_config=tune.CheckpointConfig(
-                    checkpoint_frequency=study.tune.checkpoint_every,
-                    checkpoint_at_end=True,
-                    num_to_keep=study.tune.keep_checkpoints,
-                ),
-                callbacks=[
-                    *callbacks,
-                    EndingRecorder(),
-                    JsonLoggerCallback(),  # type: ignore[no-untyped-call]
-                    CSVLoggerCallback(),  # type: ignore[no-untyped-call]
-                ],
-            ),
-        )
+    if not (found and all(folder.ended for folder in found.values())):
+        tuner = _make_tuner(stage, trainable, queue, study, storage, callbacks)
         with _tune_environment(one_at_a_time=searcher is not None), _interrupts():
             tuner.fit()
         errors = {
@@ -112,25 +82,56 @@ def run_trials(
             for name, trial in queue.trials.items()
             if trial.status == Trial.ERROR
         }
-        unfinished = [
-            spec.name
-            for spec in specs
-            if (trial := queue.trials.get(spec.name)) is None
-            or trial.status not in (Trial.TERMINATED, Trial.ERROR)
-        ]
-        if unfinished:
-            raise KeyboardInterrupt(f"{len(unfinished)} trials of stage {stage} are unfinished")
     outcomes = []
-    for spec in specs:
-        trial = queue.trials.get(spec.name)
-        folder = TrialFolder.read(fs, paths[spec.name])
-        config = folder.config or (trial.config if trial is not None else spec.config)
-        setting = spec.setting
+    for outcome in read_outcomes(stage, specs, storage):
+        error = errors.get(outcome.name)
+        if error is not None:
+            outcome = replace(outcome, status="failed", error=error)
+        elif outcome.status == "unfinished":
+            lost = "its last checkpoint is missing or damaged; resume the study to repeat it"
+            outcome = replace(outcome, status="failed", error=lost)
         if axes and setting_text is not None:
-            setting = setting_text({name: get_dotted(config, name) for name in axes})
-        uri = child_location(child_location(storage, stage), spec.name)
-        outcomes.append(folder.outcome(spec, setting, config, errors.get(spec.name), uri))
+            chosen = {name: get_dotted(outcome.config, name) for name in axes}
+            outcome = replace(outcome, setting=setting_text(chosen))
+        outcomes.append(outcome)
     return outcomes
+
+
+def _make_tuner(
+    stage: str,
+    trainable: type[RunTrainable],
+    queue: TrialList,
+    study: StudyConfig,
+    storage: str,
+    callbacks: Sequence[Callback],
+) -> tune.Tuner:
+    resources = study.resources
+    granted = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+    return tune.Tuner(
+        tune.with_resources(trainable, granted),
+        tune_config=tune.TuneConfig(
+            search_alg=queue,
+            scheduler=make_scheduler(study, queue.epochs) if stage == SEARCH else None,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=stage,
+            storage_path=storage,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=study.tune.max_failures),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=study.tune.checkpoint_every,
+                checkpoint_at_end=True,
+                num_to_keep=study.tune.keep_checkpoints,
+            ),
+            callbacks=[
+                *callbacks,
+                EndingRecorder(),
+                JsonLoggerCallback(),  # type: ignore[no-untyped-call]
+                CSVLoggerCallback(),  # type: ignore[no-untyped-call]
+            ],
+        ),
+    )
 
 
 def _checked(spec: TrialSpec, trainable: type[RunTrainable]) -> TrialSpec:
@@ -159,6 +160,8 @@ def _tune_environment(*, one_at_a_time: bool) -> Iterator[None]:
         # A searcher should see results before it chooses again; a fixed list need not wait, and
         # an autoscaler should see it whole.
         "TUNE_MAX_PENDING_TRIALS_PG": "1" if one_at_a_time else "200",
+        # The new output prints a box even when verbose is 0.
+        "RAY_AIR_NEW_OUTPUT": "0",
         # JSON and CSV are asked for by name; TensorBoard files for each trial are not.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         # Errors of trials are reported in their outcomes, without tracebacks.
@@ -193,7 +196,8 @@ def _interrupts() -> Iterator[None]:
 
     Tune also leaves its signal handlers behind, after which Ctrl-C would do nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    catches = not int(os.environ.get("TUNE_DISABLE_SIGINT_HANDLER", "0"))
+    if threading.current_thread() is not threading.main_thread() or not catches:
         yield
         return
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)

@@ -66,6 +66,11 @@ class TrialList(SearchAlgorithm):
         """How many trials there are."""
         return len(self._specs)
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of the longest trial."""
+        return max(int(spec.config.get("epochs", 1)) for spec in self._specs)
+
     def add_configurations(self, experiments: Any) -> None:
         """Note the experiment that the trials belong to."""
         (self._experiment,) = experiments
