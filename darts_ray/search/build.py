@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
 from darts_ray.config import SearchConfig
 from darts_ray.config.search import ConvSupernetConfig, SpaceConfig
 from darts_ray.data import ImageInfo, TextInfo
+from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentDropout, RecurrentSupernet
 from darts_ray.nn.extensions import import_extensions
 
@@ -14,15 +20,17 @@ def build_supernet(
 ) -> ConvSupernet | RecurrentSupernet:
     """Return the supernet that a configuration describes, initialised from the global seed.
 
-    Modules named by the space are imported first, because they register own operations.
+    Modules named by the space are imported first, because they register own operations. With
+    `compile` each cell is compiled when it first runs, not the whole network: compiling takes
+    minutes and grows faster than what is compiled.
 
     Args:
         config: the search.
         info: the dataset: classes and channels, or the vocabulary.
 
     Raises:
-        ConfigError: a module cannot be imported, a primitive is unknown, or the network does
-            not fit the images.
+        ConfigError: a module cannot be imported, a primitive is unknown, the network does not
+            fit the images, or `compile` is combined with something that differentiates twice.
     """
     if isinstance(config.space, SpaceConfig):
         import_extensions(config.space.imports, "space.imports")
@@ -40,10 +48,12 @@ def build_supernet(
             space=space,
         )
         supernet.check_image_size(*info.image_size)
+        if config.compile:
+            _compile(config, supernet.cells)
         return supernet
     assert isinstance(info, TextInfo)
     dropout = network.dropout
-    return RecurrentSupernet(
+    language_model = RecurrentSupernet(
         info.vocab_size,
         embedding_dim=network.embedding_dim,
         hidden_dim=network.hidden_dim,
@@ -58,3 +68,24 @@ def build_supernet(
         tar_beta=network.tar_beta,
         space=space,
     )
+    if config.compile:
+        _compile(config, [language_model.cell])
+    return language_model
+
+
+def _compile(config: SearchConfig, cells: Iterable[nn.Module]) -> None:
+    exact = config.optim.order == "unrolled" and config.optim.hvp == "exact"
+    if exact or config.hessian_every:
+        cause = "optim.hvp: exact" if exact else "hessian_every"
+        raise ConfigError(
+            f"compile: torch.compile cannot differentiate twice, which {cause} needs; switch one"
+            " of the two off."
+        )
+    num_cells = 0
+    for cell in cells:
+        cell.compile()
+        num_cells += 1
+    # PyTorch keeps one version per shape and mode of all cells together, and silently stops
+    # compiling after 8: allow each cell whole and partial batches, in training and evaluation.
+    dynamo = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * num_cells)
