@@ -15,7 +15,8 @@ logger = logging.getLogger("darts_ray.tracking")
 
 _BATCH = 500
 _MAX_ATTEMPTS = 4
-_MAX_WAIT_S = 30.0
+_FIRST_PAUSE_S = 1.0
+_MAX_PAUSE_S = 30.0
 
 
 class Delivery:
@@ -81,7 +82,7 @@ class Delivery:
                 self._deliver_queue()
             except OSError as error:  # the queue's own files: full disk, folder removed
                 self._warn_once("queue", error)
-                self._wait_s = _MAX_WAIT_S
+                self._wait_s = _MAX_PAUSE_S
             with self._condition:
                 self._condition.notify_all()
 
@@ -119,7 +120,7 @@ class Delivery:
             else:
                 self._note_answer()
                 return True
-            if self._pause(2.0**attempt):
+            if self._pause(_FIRST_PAUSE_S * 2**attempt):
                 return False
         return False
 
@@ -135,7 +136,7 @@ class Delivery:
                 brief(error),
             )
         with self._condition:
-            self._wait_s = min(max(2 * self._wait_s, 1.0), _MAX_WAIT_S)
+            self._wait_s = min(max(2 * self._wait_s, _FIRST_PAUSE_S), _MAX_PAUSE_S)
             self._outages += 1
 
     def _note_answer(self) -> None:

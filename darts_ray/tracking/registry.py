@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def register(
         version = str(
             client.create_model_version(
                 name,
-                source=f"models:/{model.model_id}",
+                source=_source(client.tracking_uri, model),
                 run_id=run_id,
                 tags=tags,
                 model_id=model.model_id,
@@ -73,6 +74,8 @@ def _log_model(
     tags: Mapping[str, str],
     metadata: Mapping[str, Any],
 ) -> Any:
+    # mlflow warns of a type hint of its own when this module is imported.
+    warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
     import mlflow.onnx
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
@@ -101,6 +104,16 @@ def _log_model(
         )
         client.log_model_artifacts(model.model_id, str(folder))
     return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _source(uri: str, model: Any) -> str:
+    """Return where the registry finds the model.
+
+    A server knows its own models by id. A store within this process would look for the id at the
+    process-wide tracking URI instead of its own, and make a database there; so it gets the path.
+    """
+    is_server = uri.startswith(("http://", "https://", "databricks"))
+    return f"models:/{model.model_id}" if is_server else str(model.artifact_location)
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:

@@ -1,0 +1,90 @@
+"""A real tracking server that goes away and comes back."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from darts_ray.errors import TrackingError
+from darts_ray.tracking import StudyTracker, check_server, sqlite_uri
+from darts_ray.tracking.server import resolve_uri
+from tests.tracking.conftest import Server
+from tests.tracking.test_tracker import Reader, small_model
+
+
+def test_an_outage_in_mid_study_leaves_no_gap_and_no_duplicate(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import onnx
+
+    check_server(server.uri)
+    tracker = StudyTracker(
+        server.uri, "experiment", "my-study", tmp_path / "queue", load_onnx=onnx.load
+    )
+    tracker.start_study({"seeds": 2})
+    tracker.start_trial("search", "t0", "t0", {"xi": 0.1})
+    tracker.log_epoch("t0", 1, {"train_loss": 1.0})
+    assert tracker.flush()
+    run_id = tracker.run_id
+
+    server.stop()
+    start = time.monotonic()
+    for epoch in range(2, 52):
+        tracker.log_epoch("t0", epoch, {"train_loss": 1 / epoch})
+    tracker.end_trial("t0")
+    tracker.start_trial("search", "t1", "t1", {"xi": 0.2})
+    tracker.log_epoch("t1", 1, {"train_loss": math.nan})
+    tracker.log_artifact("t1", "genotype.json", "{}")
+    # The study does not wait for the server: 53 calls take milliseconds each at most.
+    assert time.monotonic() - start < 5
+    assert not tracker.flush()
+    assert not tracker.flush()
+    model = small_model(tmp_path / "best.onnx", 2.0)
+    assert tracker.register_onnx(model, "cells") is None
+    tracker.end_study()
+    with pytest.raises(TrackingError, match=rf"{server.uri} does not answer .*mlflow server"):
+        check_server(server.uri)
+    # Told once, not per event.
+    assert sum("does not answer" in record.message for record in caplog.records) == 1
+
+    # The driver ends while the server is away; the study is resumed when it is back.
+    assert not tracker.close()
+    server.start()
+    tracker = StudyTracker(
+        server.uri, "experiment", "my-study", tmp_path / "queue", load_onnx=onnx.load
+    )
+    assert tracker.flush()
+    assert tracker.run_id == run_id
+    assert tracker.register_onnx(model, "cells") == "1"
+    assert tracker.close()
+
+    reader = Reader(server.uri)
+    runs = reader.runs()
+    assert set(runs) == {"study", "t0", "t1"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED", "RUNNING"}
+    assert runs["t1"].info.status == "RUNNING"
+    assert reader.history(runs["t0"], "train_loss") == [(e, 1 / e) for e in range(1, 52)]
+    assert math.isnan(runs["t1"].data.metrics["train_loss"])
+    assert reader.artifact(runs["t1"], "genotype.json") == b"{}"
+    assert reader.client.get_model_version_by_alias("cells", "champion").version == "1"
+
+
+def test_uris_that_mlflow_does_not_know_are_refused_before_anything_starts() -> None:
+    with pytest.raises(TrackingError, match="nosuch://x does not answer"):
+        check_server("nosuch://x")
+
+
+def test_the_embedded_store_needs_no_server(tmp_path: Path) -> None:
+    check_server(sqlite_uri(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sqlite_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_uri("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert resolve_uri(f"sqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert resolve_uri("https://server:5000") == "https://server:5000"
+    assert sqlite_uri(tmp_path / "runs") == f"sqlite:///{tmp_path}/runs/mlflow.db"
