@@ -105,9 +105,11 @@ def select_trials(config: StudyConfig, found: Sequence[Candidate]) -> list[Trial
 def retrain_trials(config: StudyConfig, winner: Genotype, setting: str) -> list[TrialSpec]:
     """Return one full training of the winner per retrain seed."""
     assert config.retrain is not None
+    # why: a name of its own per stage and cell, so that a new winner is trained afresh
+    name = cell_name(winner).replace("cell", "retrain")
     return [
         _training(
-            f"{cell_name(winner)}_seed-{seed}",
+            f"{name}_seed-{seed}",
             config.retrain_config(winner.to_dict(), seed),
             setting,
         )
