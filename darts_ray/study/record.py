@@ -11,6 +11,7 @@ from typing import Any
 from darts_ray.errors import TrialsFailedError
 from darts_ray.space import ConvGenotype, Genotype
 from darts_ray.study.measure import Measure
+from darts_ray.study.tables import scalars
 from darts_ray.tune import TrialOutcome
 
 Entry = dict[str, Any]
@@ -183,8 +184,8 @@ def retrain_entries(outcomes: Iterable[TrialOutcome], place: str) -> list[Entry]
             **{
                 name: value
                 for report in outcome.history
-                for name, value in report.items()
-                if isinstance(value, int | float) and name != "seed"
+                for name, value in scalars(report).items()
+                if name != "seed"
             },
         }
         for outcome in outcomes

@@ -14,7 +14,7 @@ from darts_ray.config import SearchConfig
 from darts_ray.tune import TrialOutcome
 
 NOT_METRICS = frozenset({"epoch", "stage", "setting", "seed", "trial"})
-"""Keys of an epoch's report that are columns of their own; what is no number is none either."""
+"""Keys of an epoch's report that are columns of their own."""
 
 KEYS = pa.schema(
     [
@@ -53,9 +53,13 @@ def results_table(stage: str, outcomes: Iterable[TrialOutcome]) -> pa.Table:
             "status": outcome.status,
         }
         for report in _each_epoch_once(outcome.history):
-            scalars = _scalars(report)
-            metrics |= dict.fromkeys(scalars)
-            rows.append({**keys, "epoch": report["epoch"], **scalars})
+            found = {
+                name: float(value) if math.isfinite(value) else None
+                for name, value in scalars(report).items()
+                if name not in NOT_METRICS
+            }
+            metrics |= dict.fromkeys(found)
+            rows.append({**keys, "epoch": report["epoch"], **found})
     fields = [*KEYS, *(pa.field(name, pa.float64()) for name in metrics)]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
@@ -102,9 +106,10 @@ def _each_epoch_once(epochs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
     return list({int(report["epoch"]): report for report in epochs}.values())
 
 
-def _scalars(report: Mapping[str, Any]) -> dict[str, float | None]:
-    scalars: dict[str, float | None] = {}
-    for name, value in report.items():
-        if name not in NOT_METRICS and isinstance(value, int | float) and value is not None:
-            scalars[name] = float(value) if math.isfinite(value) else None
-    return scalars
+def scalars(report: Mapping[str, Any]) -> dict[str, float | int]:
+    """Return a report's numbers by name; flags, texts and nested values are none."""
+    return {
+        name: value
+        for name, value in report.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
