@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import math
@@ -198,8 +199,6 @@ class StudyTracker:
             delivery = _deliveries.pop(self._folder, None)
         if delivery is not None:
             delivery.stop()
-        if not delivered:
-            logger.warning("Not yet in MLflow at %s: what %s holds", self.uri, self._folder)
         return delivered
 
     def state(self) -> dict[str, Any]:
@@ -219,6 +218,8 @@ class StudyTracker:
                 spool = Spool(self._folder)
                 store = RunStore(self.uri, self._experiment, self._study, spool, self._load_onnx)
                 _deliveries[self._folder] = Delivery(spool, store)
+                atexit.unregister(_close_all)
+                atexit.register(_close_all)
             return _deliveries[self._folder]
 
     def _put(self, op: str, **values: Any) -> None:
@@ -242,6 +243,17 @@ class StudyTracker:
             return
         folder = "" if artifact.parent == PurePosixPath() else str(artifact.parent)
         self._put(op, trial=trial_id, attachment=kept, folder=folder, **values)
+
+
+def _close_all(timeout_s: float = 30.0) -> None:
+    """Deliver what a program that ends without `close` has left.
+
+    A program that ends before mlflow was loaded is too late for that: Python is shutting down,
+    and the events stay in the queue on disk.
+    """
+    for delivery in list(_deliveries.values()):
+        delivery.flush(timeout_s)
+        delivery.stop()
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,10 +18,10 @@ def operators(path: Path) -> list[str]:
 def test_folding_batch_norm_into_both_halves_of_factorized_reduce_is_exact(
     exported: Exported, tmp_path: Path
 ) -> None:
-    # The exporter folds every BN that follows one convolution; the two that follow a concat stay:
-    # DARTS_V2's preprocessing after the reduction cell and ... see the count.
+    # The exporter folds every BN that follows one convolution. What is left is the
+    # FactorizedReduce of the one cell that comes after a reduction cell (layers 1 and 2 of 3).
     before = operators(exported.path).count("BatchNormalization")
-    assert before > 0
+    assert before == 1
     proto = load_proto(exported.path)
     assert fold_concat_batch_norms(proto) == before
     path = tmp_path / "folded.onnx"

@@ -266,6 +266,20 @@ def test_events_survive_a_killed_driver(folder: Path, reader: Reader) -> None:
     assert reader.history(run, "train_loss") == [(1, 1.5)]
 
 
+def test_a_program_that_ends_without_close_delivers_the_rest(folder: Path, reader: Reader) -> None:
+    script = (
+        "import sys; from pathlib import Path;"
+        "from darts_ray.tracking import StudyTracker;"
+        "t = StudyTracker(sys.argv[1], 'experiment', 'my-study', Path(sys.argv[2]));"
+        "t.start_trial('search', 'forgetful', 'forgetful', {}); t.flush();"
+        "t.end_trial('forgetful')"
+    )
+    command = [sys.executable, "-c", script, sqlite_uri(folder), str(folder / "queue")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert reader.runs()["forgetful"].info.status == "FINISHED"
+    assert done.stdout + done.stderr == ""  # and mlflow kept quiet
+
+
 def small_model(path: Path, factor: float) -> Path:
     """Write `logits = factor * images`, any batch."""
     describe = helper.make_tensor_value_info
