@@ -98,14 +98,20 @@ def checkpoint_index(folder: str) -> int:
     return int(folder.rpartition("_")[2])
 
 
-def older_siblings(fs: pyarrow.fs.FileSystem, folder: str) -> list[str]:
-    """Return the checkpoint folders that the same trial wrote before this one, newest first."""
+def replacements(fs: pyarrow.fs.FileSystem, folder: str) -> list[str]:
+    """Return the same trial's other checkpoint folders in the order they should be tried.
+
+    First those from before, newest first. Later ones only serve where a scheduler wants another
+    trial's checkpoint that this trial has replaced in the meantime.
+    """
     parent, _, name = folder.rpartition("/")
     if not _NAME.fullmatch(name):
         return []
     index = checkpoint_index(name)
-    older = [path for path in list_checkpoints(fs, parent) if checkpoint_index(path) < index]
-    return older[::-1]
+    others = list_checkpoints(fs, parent)
+    older = [path for path in others if checkpoint_index(path) < index]
+    newer = [path for path in others if checkpoint_index(path) > index]
+    return [*reversed(older), *newer]
 
 
 def _read_json(fs: pyarrow.fs.FileSystem, folder: str, name: str) -> Any:

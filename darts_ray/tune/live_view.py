@@ -55,6 +55,7 @@ class LiveView(Callback):
         self._epochs_before: int | None = None
         self._last_drawn = 0.0
         self._states: dict[str, str] = {}
+        self._seen: dict[str, int] = {}
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Begin to show the stage."""
@@ -68,6 +69,8 @@ class LiveView(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Show that a trial runs."""
+        if not self._states:
+            self._started = time.monotonic()  # what came before was the start of processes
         self._states[trial.trial_id] = RUNNING
         self._draw(trials)
 
@@ -80,6 +83,7 @@ class LiveView(Callback):
         **info: Any,
     ) -> None:
         """Show an epoch."""
+        self._seen[trial.trial_id] = int(result.get("epoch", 0))
         every = max(1, self._epochs // 10)
         if self._live is None and not self._quiet and result.get("epoch", 0) % every == 0:
             self._print(f"{self._label(trial, result)}, {self._remaining(trials)}")
@@ -126,7 +130,7 @@ class LiveView(Callback):
 
     def _draw(self, trials: list[Trial], *, now: bool = False) -> None:
         if self._epochs_before is None:
-            self._epochs_before = _epochs_done(trials)
+            self._epochs_before = sum(map(self._epoch, trials))
         if self._live is None:
             return
         if now or time.monotonic() - self._last_drawn >= REFRESH_SECONDS:
@@ -153,12 +157,17 @@ class LiveView(Callback):
             key=lambda trial: (order.index(states[trial.trial_id]), trial.trial_id),
         )
         for trial in shown[:MAX_ROWS]:
-            epoch = f"{_epoch(trial)}/{self._epochs}"
+            epoch = f"{self._epoch(trial)}/{self._epochs}"
             score = _score(trial.run_metadata.last_result)
             table.add_row(trial.trial_id, states[trial.trial_id], epoch, score)
         if len(shown) > MAX_ROWS:
             table.add_row(f"and {len(shown) - MAX_ROWS} more", "", "", "")
         return table
+
+    def _epoch(self, trial: Trial) -> int:
+        """Return how many epochs a trial has done, those before this driver began included."""
+        before = int(trial.run_metadata.last_result.get("epoch", 0))
+        return max(before, self._seen.get(trial.trial_id, 0))
 
     def _label(self, trial: Trial, result: Mapping[str, Any]) -> str:
         epoch = f"epoch {result.get('epoch', 0)}/{self._epochs}"
@@ -167,9 +176,9 @@ class LiveView(Callback):
 
     def _remaining(self, trials: list[Trial]) -> str:
         """Return the time left at the pace so far; trials that ended early need no more."""
-        done = _epochs_done(trials) - (self._epochs_before or 0)
+        done = sum(map(self._epoch, trials)) - (self._epochs_before or 0)
         ended = [trial for trial in trials if self._state(trial) in (DONE, FAILED)]
-        running = _epochs_done([trial for trial in trials if trial not in ended])
+        running = sum(self._epoch(trial) for trial in trials if trial not in ended)
         left = max(0, (self._num_trials - len(ended)) * self._epochs - running)
         if done <= 0:
             return "time left unknown"
@@ -177,14 +186,6 @@ class LiveView(Callback):
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02d}:{seconds:02d} left"
-
-
-def _epochs_done(trials: list[Trial]) -> int:
-    return sum(_epoch(trial) for trial in trials)
-
-
-def _epoch(trial: Trial) -> int:
-    return int(trial.run_metadata.last_result.get("epoch", 0))
 
 
 def _score(result: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from darts_ray.tune.trial_folder import EndingRecorder, TrialFolder
 from darts_ray.tune.trial_list import TrialList
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
 
+PBT_CHECKPOINTS = 4
 SEARCH = "search"
 """The stage on which schedulers and searchers act; later ones compare like with like."""
 
@@ -106,6 +107,10 @@ def _make_tuner(
     callbacks: Sequence[Callback],
 ) -> tune.Tuner:
     resources = study.resources
+    keep = study.tune.keep_checkpoints
+    if study.tune.scheduler == "pbt":
+        # why: a trial's checkpoint must live until another one has taken it over
+        keep = max(keep, PBT_CHECKPOINTS)
     granted = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     return tune.Tuner(
         tune.with_resources(trainable, granted),
@@ -122,7 +127,7 @@ def _make_tuner(
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=study.tune.checkpoint_every,
                 checkpoint_at_end=True,
-                num_to_keep=study.tune.keep_checkpoints,
+                num_to_keep=keep,
             ),
             callbacks=[
                 *callbacks,

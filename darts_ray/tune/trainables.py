@@ -26,7 +26,7 @@ from darts_ray.tune.checkpoints import (
     HISTORY,
     DamagedCheckpointError,
     check_sealed,
-    older_siblings,
+    replacements,
     seal,
 )
 
@@ -106,12 +106,12 @@ class RunTrainable(tune.Trainable):
         # why: Ray passes a result that holds the checkpoint, users pass a Checkpoint or a path
         found = getattr(checkpoint_path, "checkpoint", checkpoint_path)
         wanted = tune.Checkpoint(found) if isinstance(found, str) else found
-        older = [
+        others = [
             tune.Checkpoint(path, filesystem=wanted.filesystem)
-            for path in older_siblings(wanted.filesystem, wanted.path)
+            for path in replacements(wanted.filesystem, wanted.path)
         ]
         skipped = int(getattr(checkpoint_path, "metrics", {}).get(DAMAGED, 0))
-        for candidate in [wanted, *older]:
+        for candidate in [wanted, *others]:
             try:
                 check_sealed(candidate.filesystem, candidate.path, content=False)
                 super().restore(checkpoint_path if candidate is wanted else candidate)
@@ -122,7 +122,7 @@ class RunTrainable(tune.Trainable):
             self._skipped = skipped
             if skipped:
                 logger.warning(
-                    "Trial %s goes on from the checkpoint before: %s (epoch %d)",
+                    "Trial %s goes on from %s (epoch %d)",
                     self.trial_name,
                     candidate.path,
                     self._run.epochs_done,

@@ -136,7 +136,8 @@ class TrialList(SearchAlgorithm):
 
     def _config(self, spec: TrialSpec, folder: TrialFolder) -> dict[str, Any]:
         if folder.config is not None:
-            return dict(folder.config)
+            # why: a searcher or scheduler may have chosen its values; the data may have moved
+            return {**folder.config, "data": spec.config["data"]}
         if self._searcher is None:
             return dict(spec.config)
         self._suggested.add(spec.name)
