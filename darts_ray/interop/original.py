@@ -43,8 +43,8 @@ def load_original(
       ignored, because ours keep none (a deliberate correction, see `RecurrentSupernet`);
     * derived conv networks: running statistics are loaded; `num_batches_tracked`, which
       PyTorch 0.3 did not write, may be missing;
-    * language models: the original's matrices are transposed, and `decoder.weight` must be
-      there and equal `encoder.weight`, to which it is tied.
+    * language models: `decoder.weight` must be there and equal `encoder.weight`, to which it
+      is tied.
 
     Args:
         network: a supernet or derived network of the size that the state dict is for.

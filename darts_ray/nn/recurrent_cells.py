@@ -1,9 +1,10 @@
 """Recurrent cells: the mixed one that is searched, and the one that a genotype describes.
 
 States are kept transposed, as (hidden, batch) matrices. All edges that leave one state are then
-a single product `W (nodes * 2 * hidden, hidden) @ s (hidden, batch)` whose result has the gate
+a single product `W^T (nodes * 2 * hidden, hidden) @ s (hidden, batch)` whose result has the gate
 and the candidate of each node in contiguous blocks, and the batch normalisation of the search
-runs along rows in memory.
+runs along rows in memory. W itself is (hidden, nodes * 2 * hidden) in memory: with that layout
+all three products of forward and backward pass run at full speed on CPUs.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class RecurrentCell(nn.Module, ABC):
     `[c0, h0] = W0 [x * mask_x, h * mask_h]`, `s0 = h + sigmoid(c0) * (tanh(h0) - h)`, no bias.
 
     Attributes:
-        input_weight: W0, shape (2 * hidden, inputs + hidden).
-        node_weights: one matrix per node, which all edges into the node share, shape
-            (nodes, 2 * hidden, hidden).
+        input_weight: the transpose of W0, shape (inputs + hidden, 2 * hidden).
+        node_weights: the transpose of one matrix per node, which all edges into the node share,
+            shape (nodes, hidden, 2 * hidden).
 
     Args:
         inputs: features of the input.
@@ -47,8 +48,8 @@ class RecurrentCell(nn.Module, ABC):
 
     def __init__(self, inputs: int, hidden: int, nodes: int) -> None:
         super().__init__()
-        self.input_weight = nn.Parameter(torch.empty(2 * hidden, inputs + hidden))
-        self.node_weights = nn.Parameter(torch.empty(nodes, 2 * hidden, hidden))
+        self.input_weight = nn.Parameter(torch.empty(inputs + hidden, 2 * hidden))
+        self.node_weights = nn.Parameter(torch.empty(nodes, hidden, 2 * hidden))
         for weight in (self.input_weight, self.node_weights):
             nn.init.uniform_(weight, -INIT_RANGE, INIT_RANGE)
 
@@ -68,7 +69,7 @@ class RecurrentCell(nn.Module, ABC):
         """
         weights = _autocast_once(self.input_weight), _autocast_once(self.node_weights)
         features = inputs.shape[2]
-        from_input, from_hidden = weights[0][:, :features], weights[0][:, features:]
+        from_input, from_hidden = weights[0][:features].t(), weights[0][features:].t()
         # The input's share of all time steps is one product, outside the loop.
         projected = from_input @ apply_mask(inputs, masks.input).transpose(1, 2)
         mask = None if masks.hidden is None else masks.hidden.t().contiguous()
@@ -88,7 +89,7 @@ class RecurrentCell(nn.Module, ABC):
         """Return the step over the nodes, with all work done that is the same at each time.
 
         Args:
-            node_weights: shape (nodes, 2 * hidden, hidden).
+            node_weights: shape (nodes, hidden, 2 * hidden).
             mask: dropout mask of the states, shape (hidden, batch).
             alphas: as in `forward`.
         """
@@ -125,12 +126,13 @@ class MixedRecurrentCell(RecurrentCell):
         self, node_weights: Tensor, mask: Tensor | None, alphas: Tensor | None
     ) -> Transition:
         assert alphas is not None
-        nodes, double, _ = node_weights.shape
+        nodes, _, double = node_weights.shape
         softmax = alphas.softmax(-1).index_select(1, self._columns).index_select(0, self._rows)
         p = softmax.t()[..., None, None]
         firsts = [j * (2 * nodes + 1 - j) // 2 for j in range(nodes + 1)]
         by_source = [p[:, first:end] for first, end in pairwise(firsts)]
-        matrices = [node_weights[j:].flatten(0, 1) for j in range(nodes)]
+        by_input = node_weights.transpose(0, 1)
+        matrices = [by_input[:, j:].flatten(1).t() for j in range(nodes)]
 
         def transition(s0: Tensor) -> Tensor:
             s = _normalise(s0)
@@ -174,7 +176,9 @@ class DerivedRecurrentCell(RecurrentCell):
         for node, predecessor in enumerate(self._predecessors):
             successors[predecessor].append(node)
         # Nodes with the same predecessor share one product.
-        joined = {j: torch.cat([matrices[i] for i in nodes]) for j, nodes in successors.items()}
+        joined = {
+            j: torch.cat([matrices[i] for i in nodes], 1).t() for j, nodes in successors.items()
+        }
 
         def transition(s0: Tensor) -> Tensor:
             states = [s0]

@@ -117,14 +117,13 @@ class RecurrentLanguageModel(nn.Module):
     def original_layout(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the original code's name of each weight, and a view of ours that holds it.
 
-        Its matrices multiply from the right, so they are the transposes of ours. The decoder's
-        weight, which it stores twice, comes once, as that of the encoder.
+        The decoder's weight, which it stores twice, comes once, as that of the encoder.
         """
         yield "encoder.weight", self.embedding
         yield "decoder.bias", self.decoder_bias
-        yield "rnns.0._W0", self.cell.input_weight.t()
+        yield "rnns.0._W0", self.cell.input_weight
         for node, weight in enumerate(self.cell.node_weights):
-            yield f"rnns.0._Ws.{node}", weight.t()
+            yield f"rnns.0._Ws.{node}", weight
 
     def _run(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, the cell's outputs before dropout, and the next hidden state."""
