@@ -90,6 +90,21 @@ def autocast(device: torch.device, precision: Literal["float32", "bfloat16"]) ->
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
+def image_layout(
+    channels_last: bool, device: torch.device, precision: Literal["float32", "bfloat16"]
+) -> torch.memory_format:
+    """Return the memory layout in which a conv network and its images are kept.
+
+    It follows the configuration, but for bfloat16 on a CPU, which is never channels-last: there
+    PyTorch's oneDNN kernel returns garbage as the weight gradient of a dilated depthwise
+    convolution (measured with torch 2.15, all of 2 to 64 channels; other layouts and precisions
+    are right).
+    """
+    if channels_last and not (device.type == "cpu" and precision == "bfloat16"):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
     """Within the context, repeat bit for bit (`enabled`), or choose the fastest kernels.

@@ -4,10 +4,10 @@ from darts_ray.train.build import build_network, describe_network
 from darts_ray.train.checkpoint import (
     Checkpoint,
     evaluate_checkpoint,
-    evaluate_network,
     load_checkpoint,
     save_checkpoint,
 )
+from darts_ray.train.evaluation import evaluate_network
 from darts_ray.train.run import RetrainRun
 from darts_ray.train.schedules import drop_path_rate, learning_rate
 

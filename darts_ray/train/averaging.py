@@ -26,7 +26,7 @@ class WeightAverage:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = list(parameters)
+        self._parameters: list[Tensor] = list(parameters)
         self._mean = [parameter.detach().clone() for parameter in self._parameters]
         self._count = 0
 

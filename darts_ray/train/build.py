@@ -51,7 +51,7 @@ def build_network(
             in_channels=info.channels,
         )
         conv.check_image_size(*info.image_size)
-        return conv.to(memory_format=torch.channels_last) if config.channels_last else conv
+        return conv
     assert isinstance(genotype, RecurrentGenotype)
     assert isinstance(info, TextInfo)
     return RecurrentNetwork(

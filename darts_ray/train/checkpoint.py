@@ -1,4 +1,4 @@
-"""Deployable checkpoints: one file with weights, genotype, network sizes and what the data were."""
+"""Deployable checkpoints: one file with weights, genotype, sizes and what the data were."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from darts_ray.config import DataConfig, RetrainConfig
-from darts_ray.config.retrain import RecurrentNetworkConfig
 from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, open_data
 from darts_ray.errors import CheckpointError, DataError
 from darts_ray.nn.execution import resolve_device
 from darts_ray.train.build import build_network
-from darts_ray.train.evaluation import EvaluationSettings, evaluate_test
+from darts_ray.train.evaluation import evaluate_network
 
 FORMAT = "darts_ray network 1"
 
@@ -140,43 +139,6 @@ def evaluate_checkpoint(
         batch_size=batch_size,
         device=where,
     )
-
-
-def evaluate_network(
-    network: nn.Module,
-    config: RetrainConfig,
-    data: ImageData | TextData,
-    *,
-    batch_size: int | None = None,
-    device: torch.device,
-) -> dict[str, float]:
-    """Score any derived network on a test set, such as one with weights of the original authors.
-
-    For those, build the network by `build_network(config, data.info)` and fill it by
-    `darts_ray.interop.load_original`.
-
-    Args:
-        network: on `device`.
-        config: gives batch size, sequence length, precision and memory layout.
-        data: whose test set; `data.info` gives the normalisation.
-        batch_size: default: the configuration's for tests.
-        device: where to run.
-
-    Returns:
-        As `evaluate_checkpoint`.
-    """
-    sizes = config.network
-    settings = EvaluationSettings(
-        device=device,
-        batch_size=batch_size
-        or config.test_batch_size
-        or config.eval_batch_size
-        or config.batch_size,
-        bptt=sizes.bptt if isinstance(sizes, RecurrentNetworkConfig) else 0,
-        precision=config.precision,
-        channels_last=config.channels_last,
-    )
-    return evaluate_test(network, data, settings)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_ray.config import RetrainConfig
+from darts_ray.config.retrain import RecurrentNetworkConfig
 from darts_ray.config.search import Precision
 from darts_ray.data import ImageData, TextData, evaluation_batches, text_batches
 from darts_ray.errors import DataError
 from darts_ray.nn import Batch, RecurrentNetwork
-from darts_ray.nn.execution import LossTrace, autocast
+from darts_ray.nn.execution import LossTrace, autocast, image_layout
 
 
 @dataclass(frozen=True)
@@ -26,20 +28,48 @@ class EvaluationSettings:
             zero hidden state, so on text a smaller batch scores slightly better.
         bptt: text only: tokens per forward pass; hidden states are carried between passes.
         precision: `bfloat16` evaluates under autocast.
-        channels_last: memory layout of images.
+        channels_last: memory layout of images, see `image_layout`.
     """
 
     device: torch.device
     batch_size: int
-    bptt: int = 35
-    precision: Precision = "float32"
-    channels_last: bool = False
+    bptt: int
+    precision: Precision
+    channels_last: bool
+
+    @classmethod
+    def of_validation(cls, config: RetrainConfig, device: torch.device) -> EvaluationSettings:
+        """Return what a configuration says of evaluations on held-out data."""
+        network = config.network
+        layout = image_layout(config.channels_last, device, config.precision)
+        return cls(
+            device=device,
+            batch_size=config.eval_batch_size or config.batch_size,
+            bptt=network.bptt if isinstance(network, RecurrentNetworkConfig) else 0,
+            precision=config.precision,
+            channels_last=layout == torch.channels_last,
+        )
 
 
-def evaluate_test(
-    network: nn.Module, data: ImageData | TextData, settings: EvaluationSettings
+def evaluate_network(
+    network: nn.Module,
+    config: RetrainConfig,
+    data: ImageData | TextData,
+    *,
+    device: torch.device,
+    batch_size: int | None = None,
 ) -> dict[str, float]:
     """Open the test set and score a network on it.
+
+    It may be any derived network, such as one that `build_network` made and
+    `darts_ray.interop.load_original` filled with the original authors' weights.
+
+    Args:
+        network: on `device`.
+        config: gives batch size, sequence length, precision and memory layout.
+        data: whose test set; `data.info` gives the normalisation.
+        device: where to run.
+        batch_size: default: the configuration's for tests.
 
     Returns:
         test_loss, test_accuracy and test_top5 (0..1), or test_loss and test_perplexity.
@@ -48,6 +78,9 @@ def evaluate_test(
         DataError: there is no test set, or it does not fit.
         NonFiniteLossError: the test loss is NaN or infinite.
     """
+    settings = EvaluationSettings.of_validation(config, device)
+    size = batch_size or config.test_batch_size or settings.batch_size
+    settings = replace(settings, batch_size=size)
     trace = LossTrace("test loss", 0)
     if isinstance(data, TextData):
         return score_text(network, data.open_test(), settings, "test", trace)

@@ -13,7 +13,7 @@ from darts_ray.config import RetrainConfig
 from darts_ray.config.retrain import ConvNetworkConfig
 from darts_ray.data import ImageData, ImageStream, evaluation_batches, split_indices
 from darts_ray.nn import Batch, ConvNetwork, ImageNetNetwork
-from darts_ray.nn.execution import LossTrace, autocast
+from darts_ray.nn.execution import LossTrace, autocast, image_layout
 from darts_ray.train.evaluation import EvaluationSettings, score_images
 from darts_ray.train.schedules import drop_path_rate
 from darts_ray.train.task import PartLoss
@@ -28,7 +28,7 @@ class ImageTask:
     Args:
         config: the retraining.
         data: images; the test set is not touched here.
-        network: on `device`.
+        network: on `device`; its memory layout is changed to the images'.
         device: where batches are made.
 
     Raises:
@@ -45,10 +45,12 @@ class ImageTask:
         device: torch.device,
     ) -> None:
         assert isinstance(config.network, ConvNetworkConfig)
-        self.network = network
+        layout = image_layout(config.channels_last, device, config.precision)
+        self._network = network.to(memory_format=layout)
         self._config = config
         self._sizes = config.network
         self._data = data
+        self._settings = EvaluationSettings.of_validation(config, device)
         train = torch.arange(len(data.train))
         self._held_out: Tensor | None = None
         if config.train_portion is not None:
@@ -65,19 +67,7 @@ class ImageTask:
             seed=config.seed,
             device=device,
             drop_last=len(train) % batch_size == 1,  # batch norm cannot normalise one image
-            channels_last=config.channels_last,
-        )
-        self._settings = EvaluationSettings(
-            device=device,
-            batch_size=config.eval_batch_size or config.batch_size,
-            precision=config.precision,
-            channels_last=config.channels_last,
-        )
-        self.test_settings = EvaluationSettings(
-            device=device,
-            batch_size=config.test_batch_size or self._settings.batch_size,
-            precision=config.precision,
-            channels_last=config.channels_last,
+            channels_last=self._settings.channels_last,
         )
         forward = network.forward_with_auxiliary
         self._forward = torch.compile(forward) if config.compile else forward
@@ -91,7 +81,7 @@ class ImageTask:
     def start_epoch(self, epoch: int, epochs: int) -> dict[str, float]:
         """Set the drop-path rate."""
         rate = drop_path_rate(self._sizes.drop_path, epoch, epochs)
-        self.network.drop_path = rate
+        self._network.drop_path = rate
         self._hits.zero_()
         self._num_images = 0
         return {"drop_path": rate}
@@ -142,10 +132,10 @@ class ImageTask:
             self._settings.batch_size,
             info=self._data.info,
             device=self._settings.device,
-            channels_last=self._config.channels_last,
+            channels_last=self._settings.channels_last,
         )
         trace = LossTrace("validation loss", epoch)
-        return score_images(self.network, batches, self._settings, "validation", trace)
+        return score_images(self._network, batches, self._settings, "validation", trace)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the data."""

@@ -16,7 +16,7 @@ import torch
 from darts_ray.config import RetrainConfig
 from darts_ray.data import ImageData, TextData
 from darts_ray.errors import CheckpointError, NonFiniteLossError
-from darts_ray.nn import RecurrentNetwork
+from darts_ray.nn import ConvNetwork, ImageNetNetwork, RecurrentNetwork
 from darts_ray.nn.execution import (
     LossTrace,
     deterministic,
@@ -31,7 +31,7 @@ from darts_ray.train.averaging import WeightAverage
 from darts_ray.train.build import build_network, describe_network
 from darts_ray.train.checkpoint import save_checkpoint
 from darts_ray.train.convergence import Convergence
-from darts_ray.train.evaluation import evaluate_test
+from darts_ray.train.evaluation import evaluate_network
 from darts_ray.train.images import ImageTask
 from darts_ray.train.schedules import learning_rate
 from darts_ray.train.task import Task
@@ -46,8 +46,8 @@ class RetrainRun:
     """Trains a derived network from scratch, epoch by epoch, and tests it once.
 
     Weights, metrics and random numbers follow from configuration and data alone: the run keeps
-    its own random state between epochs, so nothing else in the process can disturb it, and an
-    interrupted and resumed run equals an uninterrupted one bit for bit (on a CPU; on a GPU with
+    its own random state, so it and whatever else runs in the process cannot disturb each other.
+    An interrupted and resumed run equals an uninterrupted one bit for bit (on a CPU; on a GPU with
     `deterministic: true`).
 
     Args:
@@ -82,7 +82,9 @@ class RetrainRun:
         self._data = data
         self._optim = config.optim
         self._test_opened = False
+        outer = rng_state(self.device)
         seed_everything(config.seed)
+        # initialised on the CPU, so a seed means the same network on every device
         self.network = build_network(config, data.info).to(self.device)
         self._task = _make_task(config, data, self.network, self.device)
         self._optimizer = torch.optim.SGD(
@@ -96,6 +98,7 @@ class RetrainRun:
         self._best: dict[str, Any] | None = None
         self._rollbacks = 0
         self._rng = rng_state(self.device)
+        set_rng_state(outer, self.device)
 
     @property
     def finished(self) -> bool:
@@ -163,8 +166,8 @@ class RetrainRun:
         if self.test_metrics is None:
             self._test_opened = True
             with self._scored_weights(), deterministic(self.config.deterministic):
-                self.test_metrics = evaluate_test(
-                    self.network, self._data, self._task.test_settings
+                self.test_metrics = evaluate_network(
+                    self.network, self.config, self._data, device=self.device
                 )
         return dict(self.test_metrics)
 
@@ -236,7 +239,7 @@ class RetrainRun:
             self._optimizer.zero_grad()
             loss = torch.zeros((), device=self.device)
             for part in task.losses(batch):
-                (part.loss * part.share).backward()
+                torch.autograd.backward(part.loss * part.share)
                 loss += part.loss.detach() * part.share
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.grad_clip)
             self._optimizer.param_groups[0]["lr"] = rate * task.rate_factor(batch)
@@ -313,16 +316,20 @@ class RetrainRun:
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
-        """Draw from this run's random state, whatever else draws in this process."""
+        """Draw from this run's random state, and leave the process's as it was."""
+        outer = rng_state(self.device)
         set_rng_state(self._rng, self.device)
-        yield
-        self._rng = rng_state(self.device)
+        try:
+            yield
+            self._rng = rng_state(self.device)
+        finally:
+            set_rng_state(outer, self.device)
 
 
 def _make_task(
     config: RetrainConfig,
     data: ImageData | TextData,
-    network: torch.nn.Module,
+    network: ConvNetwork | ImageNetNetwork | RecurrentNetwork,
     device: torch.device,
 ) -> Task:
     if isinstance(data, TextData):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from darts_ray.nn import Batch
-from darts_ray.train.evaluation import EvaluationSettings
 
 
 class PartLoss(NamedTuple):
@@ -19,16 +18,12 @@ class PartLoss(NamedTuple):
 
 
 class Task(Protocol):
-    """A network together with the data that trains it.
+    """A network together with the data that trains it, both on one device.
 
     Attributes:
-        network: on its device.
-        test_settings: how the finished network is tested.
         rolls_back: whether a non-finite loss returns to the best weights instead of failing.
     """
 
-    network: nn.Module
-    test_settings: EvaluationSettings
     rolls_back: bool
 
     def __len__(self) -> int:

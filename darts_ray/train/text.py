@@ -44,7 +44,7 @@ class TextTask:
         device: torch.device,
     ) -> None:
         assert isinstance(config.network, RecurrentNetworkConfig)
-        self.network = network
+        self._network = network
         self._config = config
         self._bptt = config.network.bptt
         self._valid = data.valid
@@ -59,18 +59,7 @@ class TextTask:
             short_probability=config.network.short_sequence_probability,
             deviation=config.network.sequence_deviation,
         )
-        self._settings = EvaluationSettings(
-            device=device,
-            batch_size=config.eval_batch_size or config.batch_size,
-            bptt=self._bptt,
-            precision=config.precision,
-        )
-        self.test_settings = EvaluationSettings(
-            device=device,
-            batch_size=config.test_batch_size or self._settings.batch_size,
-            bptt=self._bptt,
-            precision=config.precision,
-        )
+        self._settings = EvaluationSettings.of_validation(config, device)
         # a validation text that is too short should be told before an epoch is spent
         next(text_batches(data.valid, self._settings.batch_size, self._bptt, device=device))
         loss = network.stateful_loss
@@ -84,7 +73,7 @@ class TextTask:
     def start_epoch(self, epoch: int, epochs: int) -> dict[str, float]:
         """Zero the hidden states."""
         size = self._config.batch_size
-        self._states = [self.network.initial_state(size) for _ in range(self._num_parts)]
+        self._states = [self._network.initial_state(size) for _ in range(self._num_parts)]
         return {}
 
     def batches(self) -> Iterator[Batch]:
@@ -120,7 +109,7 @@ class TextTask:
     def validate(self, epoch: int) -> dict[str, float]:
         """Score the validation part."""
         trace = LossTrace("validation loss", epoch)
-        return score_text(self.network, self._valid, self._settings, "validation", trace)
+        return score_text(self._network, self._valid, self._settings, "validation", trace)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the data; hidden states do not outlive an epoch."""

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts_ray.config import DataConfig
+from darts_ray.data import ImageData, TextData, open_data
+from darts_ray.errors import CheckpointError, DataError
+from darts_ray.train import (
+    RetrainRun,
+    evaluate_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tests.train.conftest import image_config, image_split, make_images, make_text, text_config
+
+
+def _trained_images(path: Path) -> RetrainRun:
+    data = make_images(open_test=lambda: image_split(10, seed=5))
+    run = RetrainRun(image_config(epochs=1), data)
+    run.run_epoch()
+    run.test()
+    run.save(path)
+    return run
+
+
+def test_network_comes_back_with_what_is_known_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "network.pt"
+    run = _trained_images(path)
+    loaded = load_checkpoint(path)
+    assert loaded.config == run.config
+    assert loaded.info == make_images().info
+    assert loaded.metrics == run.test_metrics
+    assert not loaded.network.training
+    images = torch.randn(2, 3, 8, 8)
+    run.network.eval()
+    assert torch.equal(loaded.network(images), run.network(images))
+    assert [file.name for file in path.parent.iterdir()] == ["network.pt"]  # no leftovers
+
+
+def test_text_network_is_saved_with_its_averaged_weights(tmp_path: Path) -> None:
+    run = RetrainRun(text_config(epochs=6, optim={"lr": 40.0, "asgd_patience": 1}), make_text())
+    while not run.finished:
+        run.run_epoch()
+    assert run._average is not None
+    latest = run.network.embedding.detach().clone()
+    run.save(tmp_path / "network.pt")
+    loaded = load_checkpoint(tmp_path / "network.pt")
+    assert loaded.info == make_text().info
+    with run._average.applied():
+        assert torch.equal(loaded.network.embedding, run.network.embedding)
+    assert torch.equal(run.network.embedding, latest)
+    assert not torch.equal(loaded.network.embedding, latest)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+def test_truncated_file_is_named(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "network.pt"
+    _trained_images(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=r"network\.pt.*truncated"):
+        load_checkpoint(path)
+
+
+def test_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"absent\.pt.*no such file"):
+        load_checkpoint(tmp_path / "absent.pt")
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"weights": torch.zeros(2)}, foreign)
+    with pytest.raises(CheckpointError, match=r"foreign\.pt.*not a network"):
+        load_checkpoint(foreign)
+    torch.save(torch.nn.Linear(1, 1), foreign)  # a pickle that could run code
+    with pytest.raises(CheckpointError, match=r"foreign\.pt.*cannot be read"):
+        load_checkpoint(foreign)
+
+
+def test_damaged_content_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "network.pt"
+    _trained_images(path)
+    whole = torch.load(path, weights_only=True)
+    name = next(iter(whole["weights"]))
+    for damage in (
+        {"weights": {key: value for key, value in whole["weights"].items() if key != name}},
+        {"config": {}, "weights": {}},
+        {"info": {"classes": 3}},
+    ):
+        torch.save({**whole, **damage}, path)
+        with pytest.raises(CheckpointError, match=r"network\.pt.*complete"):
+            load_checkpoint(path)
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "network.pt"
+    run = _trained_images(path)
+    before = path.read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(CheckpointError, match=r"network\.pt.*No space left"):
+        run.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["network.pt"]
+
+
+def test_evaluation_from_the_file_is_the_runs_own(tmp_path: Path) -> None:
+    source = DataConfig(source="digits", cache_dir=str(tmp_path), max_train=64)
+    data = open_data(source)
+    run = RetrainRun(image_config(epochs=1, data=source, max_steps=2), data)
+    run.run_epoch()
+    scores = run.test()
+    run.save(tmp_path / "network.pt")
+    assert evaluate_checkpoint(tmp_path / "network.pt", source, device="cpu") == scores
+    # another normalisation of the data does not change the network's own
+    assert isinstance(data, ImageData)
+    other = source.model_copy(update={"mean": (0.9,), "std": (0.1,)})
+    again = evaluate_checkpoint(tmp_path / "network.pt", other, batch_size=50, device="cpu")
+    assert again == pytest.approx(scores, rel=1e-5)
+
+
+def test_data_that_do_not_suit_the_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.pt"
+    _trained_images(path)
+    digits = DataConfig(source="digits", cache_dir=str(tmp_path))
+    with pytest.raises(DataError, match="10 classes and 1 channels"):
+        evaluate_checkpoint(path, digits, device="cpu")
+    english = DataConfig(source="english", max_train=1000)
+    with pytest.raises(DataError, match="text and the data are images"):
+        evaluate_checkpoint(path, english, device="cpu")
+    text = open_data(english)
+    assert isinstance(text, TextData)
+    shuffled = replace(text.info, vocabulary=text.info.vocabulary[::-1])
+    config = text_config()
+    run = RetrainRun(config, replace(text, info=shuffled))
+    save_checkpoint(path, run.network, config, shuffled)
+    with pytest.raises(DataError, match="word for word"):
+        evaluate_checkpoint(path, english, device="cpu")

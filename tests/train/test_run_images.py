@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from darts_ray.data import ImageSplit, split_indices
+from darts_ray.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
+from darts_ray.train import RetrainRun
+from tests.train.conftest import image_config, image_split, make_images
+
+CLOCKS = ("seconds", "samples_per_second", "peak_memory_bytes")
+
+
+def _train(run: RetrainRun, epochs: int | None = None) -> list[dict[str, Any]]:
+    """Run epochs and return their metrics without those that depend on the machine."""
+    metrics = []
+    while not run.finished and (epochs is None or len(metrics) < epochs):
+        metrics.append(run.run_epoch())
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in metrics]
+
+
+def _weights(run: RetrainRun) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in run.network.state_dict().items()}
+
+
+def _same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
+
+
+def test_metrics_of_an_epoch() -> None:
+    run = RetrainRun(image_config(train_portion=0.5), make_images())
+    steps: list[tuple[int, int]] = []
+    first = run.run_epoch(lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 2), (2, 2)]  # 12 training images in batches of 6
+    assert set(first) == {
+        "epoch",
+        "lr",
+        "drop_path",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_top5",
+        *CLOCKS,
+    }
+    assert (first["epoch"], first["lr"], first["drop_path"]) == (1, 0.025, 0.0)
+    assert first["validation_top5"] == 1.0  # of three classes
+    assert first["peak_memory_bytes"] > 2**20
+    second = run.run_epoch()
+    assert second["drop_path"] == pytest.approx(0.2 / 4)
+    # 0.025 * (1 + cos(pi / 4)) / 2
+    assert second["lr"] == pytest.approx(0.025 * (1 + 0.5**0.5) / 2, rel=1e-12)
+    assert (run.epochs_done, run.epochs, run.finished) == (2, 4, False)
+
+
+def test_training_learns_and_everything_is_used_without_a_portion() -> None:
+    config = image_config(
+        epochs=6, network={"channels": 4, "drop_path": 0.0}, optim={"lr": 0.1}, batch_size=12
+    )
+    rows = _train(RetrainRun(config, make_images(48)))
+    assert "validation_loss" not in rows[0]
+    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
+
+
+def test_split_is_that_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Tensor] = []
+    original = ImageSplit.read
+
+    def spy(self: ImageSplit, order: Tensor, batch_size: int, **options: Any) -> Any:
+        read.append(order)
+        return original(self, order, batch_size, **options)
+
+    monkeypatch.setattr(ImageSplit, "read", spy)
+    config = image_config(train_portion=0.75, data={"split_seed": 7})
+    RetrainRun(config, make_images()).run_epoch()
+    train, held_out = split_indices(24, 0.75, 7)
+    assert torch.equal(read[0].sort().values, train.sort().values)
+    assert torch.equal(read[1], held_out)
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 3])
+def test_resumed_run_equals_an_uninterrupted_one(interrupted_after: int) -> None:
+    config = image_config(train_portion=0.5)
+    whole = RetrainRun(config, make_images())
+    rows = _train(whole)
+    first = RetrainRun(config, make_images())
+    before = _train(first, interrupted_after)
+    state = copy.deepcopy(first.state_dict())
+    _train(first, 1)  # what happens after the checkpoint is lost
+    torch.manual_seed(99)  # other draws in the process must not matter
+    second = RetrainRun(config, make_images())
+    second.load_state_dict(state)
+    assert second.epochs_done == interrupted_after
+    assert before + _train(second) == rows
+    assert _same(_weights(second), _weights(whole))
+
+
+def test_state_loads_as_plain_values(tmp_path: Any) -> None:
+    config = image_config()
+    run = RetrainRun(config, make_images())
+    run.run_epoch()
+    torch.save(run.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    other = RetrainRun(config, make_images())
+    other.load_state_dict(state)
+    assert _train(other, 1) == _train(run, 1)
+
+
+def test_seed_decides() -> None:
+    rows = [_train(RetrainRun(image_config(seed=s), make_images()), 1) for s in (0, 0, 1)]
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_state_of_other_data_or_networks_is_refused() -> None:
+    state = RetrainRun(image_config(), make_images()).state_dict()
+    wider = RetrainRun(image_config(network={"channels": 3}), make_images())
+    with pytest.raises(CheckpointError, match="size mismatch"):
+        wider.load_state_dict(state)
+    same = RetrainRun(image_config(), make_images())
+    with pytest.raises(CheckpointError, match="other data"):
+        same.load_state_dict({**state, "fingerprint": "other"})
+    with pytest.raises(CheckpointError, match="rng"):
+        same.load_state_dict({name: value for name, value in state.items() if name != "rng"})
+
+
+class _Linear(nn.Module):
+    """A network without batch norm, where accumulation must be exact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop_path = 0.0
+        self.layer = nn.Linear(3 * 8 * 8, 3)
+        self.auxiliary = nn.Linear(3 * 8 * 8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images.flatten(1))
+        return logits
+
+    def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self(images), self.auxiliary(images.flatten(1))
+
+
+def test_accumulation_equals_a_larger_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("darts_ray.train.run.build_network", lambda *_: _Linear().double())
+    monkeypatch.setattr(
+        "darts_ray.data.image_stream.Normalise",
+        lambda *_, **__: lambda images: images.double() / 255,
+    )
+    # 26 images: batches of 12, 12 and 2; the accumulating run cuts them into 4+4+4 and 2
+    runs = [
+        RetrainRun(image_config(batch_size=size, optim={"accumulate": k}), make_images(26))
+        for size, k in ((12, 1), (4, 3))
+    ]
+    plain, accumulated = ([row["train_loss"] for row in _train(run, 2)] for run in runs)
+    assert accumulated == pytest.approx(plain, rel=1e-6)  # reported in float32
+    for left, right in zip(*(run.network.parameters() for run in runs), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-14)
+
+
+def test_auxiliary_head_and_label_smoothing_enter_the_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Constant(_Linear):
+        def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            zeros = self.layer(images.flatten(1)) * 0
+            return zeros + torch.tensor([2.0, 0.0, 0.0]), zeros
+
+    monkeypatch.setattr("darts_ray.train.run.build_network", lambda *_: Constant())
+    data = make_images()
+    data.train.labels.zero_()
+    config = image_config(optim={"label_smoothing": 0.3}, network={"auxiliary_weight": 0.4})
+    row = RetrainRun(config, data).run_epoch()
+    # log-sum-exp of (2, 0, 0) is log(9.389056) = 2.239545; the smoothed target is
+    # (0.8, 0.1, 0.1): loss 2.239545 - 1.6; the uniform head adds 0.4 * log 3
+    assert row["train_loss"] == pytest.approx(0.639545 + 0.4 * 1.098612, abs=1e-5)
+    assert row["train_accuracy"] == 1.0
+
+
+def test_a_last_single_image_is_left_out() -> None:
+    run = RetrainRun(image_config(batch_size=8), make_images(25))
+    steps: list[int] = []
+    run.run_epoch(lambda done, _: steps.append(done))
+    assert steps == [1, 2, 3]
+
+
+def test_max_steps_limits_the_epoch() -> None:
+    run = RetrainRun(image_config(max_steps=2), make_images())
+    steps: list[tuple[int, int]] = []
+    run.run_epoch(lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("option", "tolerance"),
+    [
+        ({"channels_last": False}, 1e-4),
+        ({"precision": "bfloat16"}, 0.05),  # eight bits of mantissa
+        ({"deterministic": True}, 0.0),
+    ],
+)
+def test_options_agree_with_the_plain_path(option: dict[str, Any], tolerance: float) -> None:
+    data = make_images(size=32)
+    changes: dict[str, Any] = {"train_portion": 0.5, "network": {"auxiliary": True}, "epochs": 2}
+    plain = _train(RetrainRun(image_config(**changes), data))
+    other = _train(RetrainRun(image_config(**changes, **option), data))
+    for left, right in zip(plain, other, strict=True):
+        for name in ("train_loss", "validation_loss"):
+            assert right[name] == pytest.approx(left[name], rel=tolerance)
+
+
+def test_deterministic_flags_are_put_back() -> None:
+    seen = []
+    run = RetrainRun(image_config(deterministic=True), make_images())
+    run.run_epoch(lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))
+    assert all(seen)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_infinite_loss_names_epoch_and_step() -> None:
+    run = RetrainRun(image_config(), make_images())
+    run.run_epoch()
+    with torch.no_grad():
+        run.network.classifier.weight.fill_(float("inf"))
+    with pytest.raises(NonFiniteLossError, match="epoch 2, step 1"):
+        run.run_epoch()
+    assert run.epochs_done == 1
+
+
+def test_gradient_that_is_not_finite_is_found_in_its_own_step() -> None:
+    run = RetrainRun(image_config(), make_images())
+    run.network.classifier.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(NonFiniteLossError, match="epoch 1, step 1"):
+        run.run_epoch()
+
+
+def test_too_large_batches_and_too_small_images_are_told_before_training() -> None:
+    with pytest.raises(DataError, match="batch"):
+        RetrainRun(image_config(batch_size=25), make_images())
+    with pytest.raises(ConfigError, match="auxiliary"):
+        RetrainRun(image_config(network={"auxiliary": True}), make_images())
+
+
+def test_test_set_is_read_once_after_the_last_epoch() -> None:
+    opened: list[int] = []
+
+    def open_test() -> ImageSplit:
+        opened.append(1)
+        return image_split(10, seed=5)
+
+    run = RetrainRun(image_config(epochs=2, train_portion=0.5), make_images(open_test=open_test))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="after the last epoch"):
+            run.test()
+        run.run_epoch()
+    assert not opened
+    state = copy.deepcopy(run.state_dict())
+    scores = run.test()
+    assert len(opened) == 1
+    assert set(scores) == {"test_loss", "test_accuracy", "test_top5"}
+    with pytest.raises(RuntimeError, match="has been read"):
+        run.test()
+    with pytest.raises(RuntimeError, match="finished"):
+        run.run_epoch()
+    restored = RetrainRun(run.config, make_images())  # its test set must stay closed
+    restored.load_state_dict(run.state_dict())
+    assert restored.test() == scores
+    again = RetrainRun(run.config, make_images(open_test=open_test))
+    again.load_state_dict(state)  # saved before the test
+    assert again.test() == scores
+
+
+def test_training_never_opens_the_test_set() -> None:
+    run = RetrainRun(image_config(train_portion=0.5), make_images())  # opening it raises
+    assert len(_train(run)) == 4
+    run.describe()
+    with pytest.raises(AssertionError, match="was opened"):
+        run.test()
+
+
+@pytest.mark.slow
+def test_compile_agrees_with_the_plain_path() -> None:
+    changes: dict[str, Any] = {"epochs": 3, "network": {"drop_path": 0.3}}
+    plain = _train(RetrainRun(image_config(**changes), make_images()))
+    compiled = _train(RetrainRun(image_config(**changes, compile=True), make_images()))
+    # the first epoch drops nothing; compiled masks come from another random stream
+    assert compiled[0]["train_loss"] == pytest.approx(plain[0]["train_loss"], rel=1e-4)
