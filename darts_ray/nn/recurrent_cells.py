@@ -65,7 +65,7 @@ class RecurrentCell(nn.Module, ABC):
             alphas: raw alphas of a mixed cell, shape (num_edges, num_primitives).
 
         Returns:
-            the outputs, shape (time, batch, hidden).
+            the outputs, shape (time, batch, hidden); in memory the hidden axis comes first.
         """
         weights = _autocast_once(self.input_weight), _autocast_once(self.node_weights)
         features = inputs.shape[2]
@@ -80,7 +80,7 @@ class RecurrentCell(nn.Module, ABC):
             c0, h0 = (share + from_hidden @ apply_mask(h, mask)).to(h.dtype).chunk(2)
             h = transition(torch.lerp(h, h0.tanh(), c0.sigmoid()))
             outputs.append(h)
-        return torch.stack(outputs).transpose(1, 2)
+        return torch.stack(outputs, 1).permute(1, 2, 0)
 
     @abstractmethod
     def _transition(

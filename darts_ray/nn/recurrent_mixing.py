@@ -73,11 +73,13 @@ class _MixedEdges(torch.autograd.Function):
             slope += activation.pullback(weight, h, value)
             difference.addcmul_(weight, value)
             p_g.append((mixed_g * value).sum((1, 2), keepdim=True))
+        z_g = torch.empty_like(z, dtype=s.dtype)
+        c_g, h_g = z_g.chunk(2, dim=1)
+        torch.ops.aten.sigmoid_backward.grad_input(difference.mul_(g), gate, grad_input=c_g)
+        torch.mul(mixed_g, slope, out=h_g)
         s_g = (total * carried_g).sum(0)
         total_g = carried_g.mul_(s).sum((1, 2), keepdim=True)
-        c_g = torch.ops.aten.sigmoid_backward(difference.mul_(g), gate)
-        z_g = torch.cat([c_g, mixed_g.mul_(slope)], 1).to(z.dtype)
-        return z_g, s_g, torch.stack(p_g) + total_g, None
+        return z_g.to(z.dtype), s_g, torch.stack(p_g) + total_g, None
 
 
 def _mix(z: Tensor, s: Tensor, p: Tensor, activations: tuple[Activation, ...]) -> Tensor:
@@ -85,5 +87,5 @@ def _mix(z: Tensor, s: Tensor, p: Tensor, activations: tuple[Activation, ...]) -
     c, h = z.to(s.dtype).chunk(2, dim=1)
     mixed = p[0] * activations[0].function(h)
     for weight, activation in zip(p[1:], activations[1:], strict=True):
-        mixed = mixed + weight * activation.function(h)
+        mixed.addcmul_(weight, activation.function(h))
     return torch.lerp(p.sum(0) * s, mixed, c.sigmoid())
