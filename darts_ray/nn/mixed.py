@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_ray.nn.depthwise import depthwise_conv
+from darts_ray.nn.depthwise import Stencil, rectified_depthwise
 from darts_ray.nn.operations import (
     forget_running_statistics,
     make_operation,
@@ -82,9 +82,9 @@ class SeparableConvs(nn.Module):
 
     def __init__(self, name: str, channels: int, stride: int, edges: int) -> None:
         super().__init__()
-        size, self.dilation = _KERNELS[name]
-        self.stride = stride
-        halves = 2 if self.dilation == 1 else 1
+        size, dilation = _KERNELS[name]
+        self.stencil = Stencil(stride, dilation)
+        halves = 2 if dilation == 1 else 1
         self.channels, self.num_edges = channels, edges
         self.depthwise = nn.ParameterList(
             _conv_weight(edges * channels, 1, size, size) for _ in range(halves)
@@ -97,24 +97,24 @@ class SeparableConvs(nn.Module):
         """Return the pointwise weights of a half as (edges, channels out, channels in)."""
         return self.pointwise[half].view(self.num_edges, self.channels, self.channels)
 
-    def forward(self, wide: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return the input of the last pointwise convolution.
 
         Args:
-            wide: rectified state, once per edge: (batch, edges * channels, h, w).
+            x: after the first depthwise convolution, (batch, edges * channels, h, w).
 
         Returns:
             (edges, pixels, channels).
         """
-        x = depthwise_conv(wide, self.depthwise[0], self.stride, self.dilation)
+        height, width = x.shape[-2:]
+        rows = pixel_rows(x, self.num_edges)
         for half in range(1, len(self.depthwise)):
-            rows = mixed_pointwise_norm(
-                [pixel_rows(x, self.num_edges)], self.pointwise_matrix(half - 1).unsqueeze(0)
+            rows = mixed_pointwise_norm([rows], self.pointwise_matrix(half - 1).unsqueeze(0))
+            (x,) = rectified_depthwise(
+                images_of(rows, (height, width)), [self.depthwise[half]], [Stencil()]
             )
-            height, width = x.shape[-2:]
-            rectified = F.relu(images_of(rows, (height, width)))
-            x = depthwise_conv(rectified, self.depthwise[half])
-        return pixel_rows(x, self.num_edges)
+            rows = pixel_rows(x, self.num_edges)
+        return rows
 
     def original_layout(self, edge: int) -> Layout:
         """Yield the weights of one edge."""
@@ -139,8 +139,9 @@ class ReducingSkips(nn.Module):
         self.conv_1 = _conv_weight(edges * self.half, channels, 1, 1)
         self.conv_2 = _conv_weight(edges * self.half, channels, 1, 1)
 
-    def forward(self, rectified: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, h, w) to (edges, pixels, channels)."""
+        rectified = F.relu(x)
         halves = [
             F.conv2d(rectified, self.conv_1.to(rectified.dtype), stride=2),
             F.conv2d(shifted_by_one(rectified), self.conv_2.to(rectified.dtype), stride=2),
@@ -210,18 +211,25 @@ class OutgoingEdges(nn.Module):
         Returns:
             One (batch, channels, ceil(h / stride), ceil(w / stride)) per edge.
         """
-        rectified = F.relu(x)
         out = self._mix_shared(x, weights) if self.shared else None
         if self.convs:
-            wide = _repeat_channels(rectified, self.num_edges)
+            first_halves = rectified_depthwise(
+                x,
+                [convs.depthwise[0] for convs in self.convs.values()],
+                [convs.stencil for convs in self.convs.values()],
+                self.num_edges,
+            )
             out = mixed_pointwise_norm(
-                [convs(wide) for convs in self.convs.values()],
+                [
+                    convs(half)
+                    for convs, half in zip(self.convs.values(), first_halves, strict=True)
+                ],
                 torch.stack([convs.pointwise_matrix(-1) for convs in self.convs.values()]),
                 self._weights_of(self.convs, weights).mT,
                 out,
             )
         for name, operations in self.others.items():
-            rows = operations(rectified if isinstance(operations, ReducingSkips) else x)
+            rows = operations(x)
             weighted = weights[:, self._column[name], None, None].to(x.dtype) * rows
             out = weighted if out is None else out + weighted
         assert out is not None  # a space has at least one primitive besides `none`
@@ -229,7 +237,7 @@ class OutgoingEdges(nn.Module):
         return [images_of(rows.unsqueeze(0), size) for rows in out.unbind(0)]
 
     def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
-        results = [pixel_rows(_SHARED[name](x, self.stride), 1)[0] for name in self.shared]
+        results = [pixel_rows(_SHARED[name](x, self.stride), 1).squeeze(0) for name in self.shared]
         stacked = torch.stack(results)
         mixture = self._weights_of(self.shared, weights).to(x.dtype) @ stacked.flatten(1)
         return mixture.view(self.num_edges, *stacked.shape[1:])
@@ -244,13 +252,6 @@ class OutgoingEdges(nn.Module):
             for name, operation in operations.items():
                 for key, view in operation.original_layout(edge):
                     yield f"_ops.{self._column[name]}.{key}", view
-
-
-def _repeat_channels(x: Tensor, times: int) -> Tensor:
-    """Return `times` copies of the channels, (batch, times * channels, h, w), channels-last."""
-    batch, channels, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).unsqueeze(3).expand(batch, height, width, times, channels)
-    return rows.reshape(batch, height, width, times * channels).permute(0, 3, 1, 2)
 
 
 def _conv_weight(*shape: int) -> nn.Parameter:
