@@ -15,7 +15,7 @@ from torch import nn
 
 from darts_ray.config import DataConfig, RetrainConfig
 from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, open_data
-from darts_ray.errors import CheckpointError, DataError
+from darts_ray.errors import CheckpointError, ConfigError, DataError
 from darts_ray.nn.execution import resolve_device
 from darts_ray.train.build import build_network
 from darts_ray.train.evaluation import evaluate_network
@@ -99,7 +99,7 @@ def load_checkpoint(path: str | Path, device: torch.device | None = None) -> Che
         network = build_network(config, info)
         network.load_state_dict(content["weights"])
         metrics = dict(content["metrics"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not hold a complete network: {error}.") from error
     return Checkpoint(network.to(device or torch.device("cpu")).eval(), config, info, metrics)
 

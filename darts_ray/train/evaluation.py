@@ -133,7 +133,7 @@ def score_images(
         best = logits.topk(min(5, logits.shape[1])).indices == targets[:, None]
         hits += torch.stack([best[:, 0].sum(), best.sum()])
         num += len(targets)
-    top1, top5 = (hits / num).tolist()
+    top1, top5 = (hits.double() / num).tolist()
     return {f"{part}_loss": trace.mean(), f"{part}_accuracy": top1, f"{part}_top5": top5}
 
 

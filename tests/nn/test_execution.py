@@ -90,10 +90,17 @@ def test_bfloat16_on_a_cpu_is_not_channels_last() -> None:
 def test_deterministic_flags_hold_inside_only_even_after_an_error() -> None:
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark
-    with pytest.raises(ZeroDivisionError), deterministic(True):
-        assert torch.are_deterministic_algorithms_enabled()
-        assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
-        raise ZeroDivisionError
+    inside = []
+
+    def fail() -> None:
+        with deterministic(True):
+            inside.append((cudnn.deterministic, cudnn.benchmark))
+            inside.append(torch.are_deterministic_algorithms_enabled())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert inside == [(True, False), True]
     assert not torch.are_deterministic_algorithms_enabled()
     assert cudnn.benchmark == before
     with deterministic(False):
@@ -120,10 +127,14 @@ def test_loss_trace_averages_by_weight() -> None:
 @pytest.mark.parametrize("interval", [1, 2, 9])
 def test_loss_trace_names_the_first_bad_step(value: float, interval: int) -> None:
     trace = LossTrace("validation loss", 7, interval)
-    with pytest.raises(NonFiniteLossError, match=r"validation loss.*epoch 7, step 3"):
+
+    def add_all() -> float:
         for loss in (1.0, 2.0, value, math.nan):
             trace.add(torch.tensor(loss))
-        trace.mean()
+        return trace.mean()
+
+    with pytest.raises(NonFiniteLossError, match=r"validation loss.*epoch 7, step 3"):
+        add_all()
 
 
 def test_loss_trace_keeps_no_graph() -> None:

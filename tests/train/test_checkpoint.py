@@ -37,7 +37,8 @@ def test_network_comes_back_with_what_is_known_of_it(tmp_path: Path) -> None:
     assert not loaded.network.training
     images = torch.randn(2, 3, 8, 8)
     run.network.eval()
-    assert torch.equal(loaded.network(images), run.network(images))
+    # the memory layouts differ, and with them the order of summation
+    torch.testing.assert_close(loaded.network(images), run.network(images))
     assert [file.name for file in path.parent.iterdir()] == ["network.pt"]  # no leftovers
 
 
