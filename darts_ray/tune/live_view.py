@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -142,13 +142,14 @@ class LiveView(Callback):
         ended = DONE if trial.status == Trial.TERMINATED else WAITING
         return self._states.get(trial.trial_id, ended)
 
-    def _table(self, trials: list[Trial]) -> Table:
+    def _table(self, trials: list[Trial]) -> Group:
         states = {trial.trial_id: self._state(trial) for trial in trials}
         count = Counter(states.values())
-        table = Table(
-            title=f"{self._stage}: {count[DONE]} of {self._num_trials} done,"
+        title = (
+            f"{self._stage}: {count[DONE]} of {self._num_trials} done,"
             f" {count[RUNNING]} running, {count[FAILED]} failed, {self._remaining(trials)}"
         )
+        table = Table()
         for heading in ("trial", "state", "epoch", "score"):
             table.add_column(heading, justify="left" if heading in ("trial", "state") else "right")
         order = (RUNNING, FAILED, DONE)
@@ -162,7 +163,7 @@ class LiveView(Callback):
             table.add_row(trial.trial_id, states[trial.trial_id], epoch, score)
         if len(shown) > MAX_ROWS:
             table.add_row(f"and {len(shown) - MAX_ROWS} more", "", "", "")
-        return table
+        return Group(title, table)  # a table would break its own title to its width
 
     def _epoch(self, trial: Trial) -> int:
         """Return how many epochs a trial has done, those before this driver began included."""

@@ -108,8 +108,8 @@ def make_searcher(study: StudyConfig) -> Searcher | None:
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     metric, mode = objective(study)
-    domains = axes_to_domains(axes, grid_as_choice=True)
-    return OptunaSearch(space=domains, metric=metric, mode=mode, seed=study.seeds[0])
+    space = OptunaSearch.convert_search_space(axes_to_domains(axes, grid_as_choice=True))
+    return OptunaSearch(space=space, metric=metric, mode=mode, seed=study.seeds[0])
 
 
 def set_dotted(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,11 +55,10 @@ class TrialList(SearchAlgorithm):
         self._axes = tuple(axes)
         self._experiment: Experiment | None = None
         self._live: set[str] = set()
-        self._suggested: set[str] = set()
+        self._foreign: set[str] = set()
         self.trials: dict[str, Trial] = {}
-        for folder in self._folders.values():
-            if folder.ended and folder.config is not None:
-                self._teach(folder.config, folder.history[-1])
+        if searcher is not None:
+            self._replay(searcher)
 
     @property
     def total_samples(self) -> int:
@@ -95,7 +94,7 @@ class TrialList(SearchAlgorithm):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a result on to the searcher."""
-        if trial_id in self._suggested and self._searcher is not None:
+        if self._searcher is not None and trial_id not in self._foreign:
             self._searcher.on_trial_result(trial_id, result)
 
     def on_trial_complete(
@@ -103,13 +102,8 @@ class TrialList(SearchAlgorithm):
     ) -> None:
         """Make room for the next trial; tell the searcher how this one went."""
         self._live.discard(trial_id)
-        if self._searcher is None:
-            return
-        if trial_id in self._suggested:
+        if self._searcher is not None and trial_id not in self._foreign:
             self._searcher.on_trial_complete(trial_id, result, error)
-        elif result is not None and not error:
-            # why: a suggestion from before an interruption is unknown to this searcher
-            self._teach(self.trials[trial_id].config, result)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out live objects; Tune pickles a copy that is never used."""
@@ -140,14 +134,27 @@ class TrialList(SearchAlgorithm):
             return {**folder.config, "data": spec.config["data"]}
         if self._searcher is None:
             return dict(spec.config)
-        self._suggested.add(spec.name)
         return set_dotted(spec.config, self._searcher.suggest(spec.name) or {})
 
-    def _teach(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Tell the searcher about a trial that it did not suggest."""
-        if self._searcher is not None and self._searcher.metric in result:
-            values = {name: get_dotted(config, name) for name in self._axes}
-            self._searcher.add_evaluated_point(values, result[self._searcher.metric])
+    def _replay(self, searcher: Searcher) -> None:
+        """Let a new searcher choose again what the trials that have begun were given.
+
+        Seeded alike it chooses alike, so the trials to come get what they would have got without
+        the interruption.
+        """
+        for spec in self._specs:
+            folder = self._folders.get(spec.name, TrialFolder())
+            if folder.config is None:
+                continue
+            given = {name: get_dotted(folder.config, name) for name in self._axes}
+            if searcher.suggest(spec.name) != given:
+                # why: results arrive in another order than before, so choices may differ
+                searcher.on_trial_complete(spec.name, error=True)
+                if folder.ended:
+                    searcher.add_evaluated_point(given, folder.history[-1][searcher.metric])
+                self._foreign.add(spec.name)
+            elif folder.ended:
+                searcher.on_trial_complete(spec.name, folder.history[-1])
 
 
 def _take_up(trial: Trial, folder: TrialFolder) -> None:

@@ -36,7 +36,8 @@ class TrialOutcome:
         status: `done` (early stopping by a scheduler included) or `failed`; `unfinished` where a
             stage was interrupted.
         error: what went wrong, when it failed.
-        history: one dict of metrics per epoch, in order.
+        history: one dict of metrics per epoch, in order; after population based training that of
+            the weights it ended with, which other trials may have begun.
         checkpoint: absolute path or URI of the last good checkpoint folder; None without one.
         seconds: time spent in epochs.
     """

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+from ray.tune.search.sample import Categorical, Float
+
+from darts_ray.errors import ConfigError
+from darts_ray.tune import axes_to_domains
+from darts_ray.tune.search_space import (
+    get_dotted,
+    make_scheduler,
+    make_searcher,
+    objective,
+    set_dotted,
+)
+from tests.tune.stub import stub_study
+
+AXES = {
+    "optim": {
+        "order": {"grid": ["first", "unrolled"]},
+        "weight_lr": {"loguniform": [0.01, 0.1]},
+        "xi": {"uniform": [0.0, 0.1]},
+        "alpha_lr": {"choice": [0.001, 0.003]},
+    }
+}
+
+
+def study(**sections: Any) -> Any:
+    return stub_study(Path("/nowhere"), epochs=300, **sections)
+
+
+def test_axes_become_domains() -> None:
+    domains = axes_to_domains(study(search=AXES).search_axes())
+    assert domains["optim.order"] == {"grid_search": ["first", "unrolled"]}
+    assert isinstance(domains["optim.alpha_lr"], Categorical)
+    assert domains["optim.alpha_lr"].categories == [0.001, 0.003]
+    rate, xi = domains["optim.weight_lr"], domains["optim.xi"]
+    assert isinstance(rate, Float)
+    assert (rate.lower, rate.upper, type(rate.sampler).__name__) == (0.01, 0.1, "_LogUniform")
+    assert (xi.lower, xi.upper, type(xi.sampler).__name__) == (0.0, 0.1, "_Uniform")
+    choices = axes_to_domains(study(search=AXES).search_axes(), grid_as_choice=True)
+    assert choices["optim.order"].categories == ["first", "unrolled"]
+
+
+def test_asha_lets_long_trainings_end() -> None:
+    scheduler = make_scheduler(study(tune={"scheduler": "asha", "grace_period": 7}), 300)
+    assert isinstance(scheduler, ASHAScheduler)
+    assert scheduler._max_t == 300
+    assert (scheduler.metric, scheduler._mode) == ("validation_accuracy", "max")
+    assert isinstance(make_scheduler(study(), 300), FIFOScheduler)
+
+
+def test_text_is_judged_by_perplexity() -> None:
+    text = study(data={"source": "english"})
+    assert objective(text) == ("validation_perplexity", "min")
+
+
+def test_pbt_changes_learning_rates_only() -> None:
+    scheduler = make_scheduler(study(search=AXES, tune={"scheduler": "pbt"}), 300)
+    assert isinstance(scheduler, PopulationBasedTraining)
+    mutations = scheduler._hyperparam_mutations["optim"]
+    assert set(mutations) == {"weight_lr", "xi", "alpha_lr"}
+    assert mutations["alpha_lr"] == [0.001, 0.003]
+    explore = scheduler._custom_explore_fn
+    assert explore is not None
+    explored = explore({"optim": {"weight_lr": 0.0005, "weight_lr_min": 0.001}})
+    assert explored["optim"]["weight_lr_min"] == 0.0005
+
+
+def test_schedulers_and_searchers_need_axes() -> None:
+    only_order = {"optim": {"order": {"grid": ["first", "unrolled"]}}}
+    with pytest.raises(ConfigError, match=r"search\.optim\.weight_lr"):
+        make_scheduler(study(search=only_order, tune={"scheduler": "pbt"}), 300)
+    with pytest.raises(ConfigError, match="at least one axis"):
+        make_searcher(study(tune={"searcher": "optuna"}))
+    assert make_searcher(study(search=AXES)) is None
+
+
+def test_optuna_repeats_its_choices() -> None:
+    searchers = [make_searcher(study(search=AXES, tune={"searcher": "optuna"})) for _ in range(2)]
+    first, second = (searcher.suggest("a") for searcher in searchers if searcher is not None)
+    assert first is not None
+    assert first == second
+    assert set(first) == {f"optim.{name}" for name in AXES["optim"]}
+
+
+def test_dotted_names_reach_into_configurations() -> None:
+    config = {"optim": {"xi": 1, "order": "first"}, "epochs": 2}
+    changed = set_dotted(config, {"optim.xi": 5, "network.channels": 3, "epochs": 4})
+    assert changed == {
+        "optim": {"xi": 5, "order": "first"},
+        "network": {"channels": 3},
+        "epochs": 4,
+    }
+    assert config["epochs"] == 2
+    assert get_dotted(changed, "network.channels") == 3
