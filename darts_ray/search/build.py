@@ -83,9 +83,8 @@ def _compile(config: SearchConfig, cells: Iterable[nn.Module]) -> None:
         )
     num_cells = 0
     for cell in cells:
-        cell.compile()
+        cell.compile(dynamic=False)  # cells differ in channels, each cell's shapes stay
         num_cells += 1
-    # PyTorch keeps one version per shape and mode of all cells together, and silently stops
-    # compiling after 8: allow each cell whole and partial batches, in training and evaluation.
+    # PyTorch counts the versions of all cells together, and silently stops compiling after 8.
     dynamo = torch._dynamo.config
-    dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * num_cells)
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * num_cells)

@@ -118,9 +118,11 @@ class ImageFeed:
         self._data = data
         self._device = device
         self._held_out = parts[1]
-        self._weights = self._stream(parts[0], seeds[0], len(parts[0]) % config.batch_size == 1)
-        # always whole batches: what a pass leaves out comes in a later, reshuffled one
-        self._alphas = self._stream(parts[1], seeds[1], True)
+        # A single image has no batch statistics, and each size of batch is compiled anew. What a
+        # pass leaves out comes in a later, reshuffled one.
+        single = len(parts[0]) % config.batch_size == 1
+        self._weights = self._stream(parts[0], seeds[0], drop_last=single or config.compile)
+        self._alphas = self._stream(parts[1], seeds[1], drop_last=True)
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch."""
@@ -172,9 +174,7 @@ class ImageFeed:
             channels_last=self._config.channels_last,
         )
 
-    def _stream(self, indices: Tensor, seed: int, drop_last: bool) -> ImageStream:
-        # A single image has no batch statistics, so a remainder of one is left out; the pass is
-        # reshuffled each epoch, and no image is left out for good.
+    def _stream(self, indices: Tensor, seed: int, *, drop_last: bool) -> ImageStream:
         return ImageStream(
             self._data.train,
             indices,

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -66,12 +66,14 @@ class SearchRun:
         self._optim = config.optim
         self._feed = open_feed(config, data, self.device)
         outer = rng_state(self.device)
-        seed_everything(config.seed)
-        # initialised on the CPU, so a seed means the same network on every device
-        self.supernet = build_supernet(config, data.info).to(self.device)
+        try:
+            seed_everything(config.seed)
+            # initialised on the CPU, so a seed means the same network on every device
+            self.supernet = build_supernet(config, data.info).to(self.device)
+            self._rng = rng_state(self.device)
+        finally:
+            set_rng_state(outer, self.device)
         self._step = BilevelStep(self.supernet, config.optim, precision=config.precision)
-        self._rng = rng_state(self.device)
-        set_rng_state(outer, self.device)
 
     def run_epoch(self, on_step: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Train for one epoch, evaluate, derive.
@@ -150,12 +152,12 @@ class SearchRun:
             raise ConfigError(
                 f"Only {', '.join(_TUNABLE)} can change in mid-run, not {', '.join(unknown)}."
             )
-        old = self._optim
-        merged = {**old.model_dump(), **flat}
+        given = self.config.optim
+        merged = {**self._optim.model_dump(), **flat}
         try:
             rate = float(merged["weight_lr"])
-            constant = old.weight_lr_min == old.weight_lr
-            merged["weight_lr_min"] = rate if constant else min(old.weight_lr_min, rate)
+            constant = given.weight_lr_min == given.weight_lr
+            merged["weight_lr_min"] = rate if constant else min(given.weight_lr_min, rate)
             self._optim = SearchOptimConfig.model_validate(merged)
         except (TypeError, ValueError) as error:  # pydantic's ValidationError is a ValueError
             raise ConfigError(f"A changed hyperparameter is out of range: {error}") from error
@@ -237,7 +239,11 @@ class SearchRun:
 
     def _evaluate(self) -> dict[str, Any]:
         self.supernet.eval()
-        metrics: dict[str, Any] = self._feed.evaluate(self.supernet)
+        # Other batch sizes and no gradients are not worth the minutes of compiling once more;
+        # without `compile` the compiler is not even imported, which takes seconds.
+        compiled = self.config.compile
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            metrics: dict[str, Any] = self._feed.evaluate(self.supernet)
         every = self.config.hessian_every
         if every and (self.epochs_done + 1) % every == 0:
             batch = self._feed.probe()

@@ -39,6 +39,11 @@ def test_every_image_of_the_weights_part_once_per_epoch(num: int) -> None:
     assert min(step.samples for step in batches) > 1
 
 
+def test_compiled_cells_see_whole_batches_only() -> None:
+    feed = open_feed(image_config(compile=True), image_data(), CPU)
+    assert [step.samples for step in feed.epoch()] == [6, 6, 6]
+
+
 def test_streams_differ_and_cycle() -> None:
     feed = open_feed(image_config(), image_data(), CPU)
     first, second = list(feed.epoch()), list(feed.epoch())

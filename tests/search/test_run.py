@@ -159,8 +159,10 @@ def test_hyperparameters_change_in_mid_run() -> None:
     assert run._step.alpha_lr == 0.01
     # the lower end (0.001) came down with it
     assert run.run_epoch()["weight_lr"] == pytest.approx(0.0005)
-    run.set_hyperparameters({"xi": "weight_lr"})
+    run.set_hyperparameters({"xi": "weight_lr", "weight_lr": 0.1})
     assert run._step.xi == "weight_lr"
+    # and goes back up: epoch 2 of 4 is half way down the cosine from 0.1 to 0.001
+    assert run.run_epoch()["weight_lr"] == pytest.approx(0.0505)
     with pytest.raises(ConfigError, match="momentum"):
         run.set_hyperparameters({"momentum": 0.5})
     with pytest.raises(ConfigError, match="alpha_lr"):
@@ -298,7 +300,7 @@ def test_compile_reaches_every_cell(
 ) -> None:
     # compiling takes minutes; that each cell's call goes through torch.compile is enough here
     compiled: list[torch.nn.Module] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda cell: compiled.append(cell))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda cell, dynamic: compiled.append(cell))
     run = make(kind, compile=True)
     assert len(compiled) == num_cells
     assert all(any(cell is module for module in run.supernet.modules()) for cell in compiled)
