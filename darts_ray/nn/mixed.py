@@ -22,14 +22,17 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from darts_ray.nn.depthwise import Stencil, rectified_depthwise
+from darts_ray.nn.depthwise import rectified_depthwise
+from darts_ray.nn.depthwise_gradients import Stencil
 from darts_ray.nn.operations import (
     forget_running_statistics,
     make_operation,
     shifted_by_one,
 )
 from darts_ray.nn.pointwise_norm import EPSILON, images_of, mixed_pointwise_norm, pixel_rows
+from darts_ray.nn.second_half import second_depthwise
 
 Layout: TypeAlias = Iterator[tuple[str, Tensor]]
 """The original code's name of each weight, and a view of ours that holds it."""
@@ -106,15 +109,9 @@ class SeparableConvs(nn.Module):
         Returns:
             (edges, pixels, channels).
         """
-        height, width = x.shape[-2:]
-        rows = pixel_rows(x, self.num_edges)
         for half in range(1, len(self.depthwise)):
-            rows = mixed_pointwise_norm([rows], self.pointwise_matrix(half - 1).unsqueeze(0))
-            (x,) = rectified_depthwise(
-                images_of(rows, (height, width)), [self.depthwise[half]], [Stencil()]
-            )
-            rows = pixel_rows(x, self.num_edges)
-        return rows
+            x = second_depthwise(x, self.pointwise_matrix(half - 1), self.depthwise[half])
+        return pixel_rows(x, self.num_edges)
 
     def original_layout(self, edge: int) -> Layout:
         """Yield the weights of one edge."""
@@ -135,9 +132,9 @@ class ReducingSkips(nn.Module):
     def __init__(self, channels: int, edges: int) -> None:
         super().__init__()
         self.num_edges = edges
-        self.half = channels // 2
-        self.conv_1 = _conv_weight(edges * self.half, channels, 1, 1)
-        self.conv_2 = _conv_weight(edges * self.half, channels, 1, 1)
+        self.c_half = channels // 2
+        self.conv_1 = _conv_weight(edges * self.c_half, channels, 1, 1)
+        self.conv_2 = _conv_weight(edges * self.c_half, channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, h, w) to (edges, pixels, channels)."""
@@ -150,7 +147,7 @@ class ReducingSkips(nn.Module):
 
     def original_layout(self, edge: int) -> Layout:
         """Yield the weights of one edge."""
-        part = slice(edge * self.half, (edge + 1) * self.half)
+        part = slice(edge * self.c_half, (edge + 1) * self.c_half)
         yield "conv_1.weight", self.conv_1[part]
         yield "conv_2.weight", self.conv_2[part]
 
@@ -211,7 +208,12 @@ class OutgoingEdges(nn.Module):
         Returns:
             One (batch, channels, ceil(h / stride), ceil(w / stride)) per edge.
         """
-        out = self._mix_shared(x, weights) if self.shared else None
+        out = None
+        if self.shared:
+            # computed again in the backward pass: pools are cheap, their indices are large
+            out = checkpoint(
+                self._mix_shared, x, weights, use_reentrant=False, preserve_rng_state=False
+            )
         if self.convs:
             first_halves = rectified_depthwise(
                 x,

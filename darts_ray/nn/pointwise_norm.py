@@ -31,6 +31,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from darts_ray.nn.replay import gradients_by_replay
+
 EPSILON = 1e-5
 """Added to variances, as nn.BatchNorm2d does."""
 
@@ -55,36 +57,41 @@ def images_of(rows: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mixed_pointwise_norm(
-    inputs: Sequence[Tensor],
-    pointwise: Tensor,
-    mix: Tensor | None = None,
-    base: Tensor | None = None,
+    inputs: Sequence[Tensor], pointwise: Tensor, mix: Tensor, base: Tensor | None = None
 ) -> Tensor:
     """Return `base + sum_k mix_k BN(pointwise_k inputs_k)` for every edge.
 
     Args:
         inputs: K tensors (E, N, I).
         pointwise: convolution weights, (K, E, O, I).
-        mix: (K, E); None for ones.
-        base: (E, N, O), overwritten with the result; None for zeros.
+        mix: weights of the K operations, (K, E).
+        base: (E, N, O); None for zeros.
 
     Returns:
-        (E, N, O); without `base`, its memory is in the order (N, E, O).
+        (E, N, O).
     """
-    if mix is None:
-        mix = pointwise.new_ones(pointwise.shape[:2])
     out: Tensor = _MixedPointwiseNorm.apply(base, mix, pointwise, *inputs)
     return out
 
 
-class _Map(NamedTuple):
-    mean: Tensor  # m, (K, E, I)
-    projected: Tensor  # P C, (K, E, O, I)
-    scale: Tensor  # s, (K, E, O)
-    weight: Tensor  # W, (K, E, O, I)
+class LinearMap(NamedTuple):
+    """What `BN(P z)` amounts to, given the moments of z."""
+
+    mean: Tensor
+    """m, (K, E, I)."""
+
+    projected: Tensor
+    """P C, (K, E, O, I)."""
+
+    scale: Tensor
+    """s, (K, E, O)."""
+
+    weight: Tensor
+    """W, (K, E, O, I)."""
 
 
-def _linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> _Map:
+def linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> LinearMap:
+    """Return the map of K inputs (E, N, I), given weights (K, E, O, I); differentiable."""
     means, squares = [], []
     for z in inputs:
         z = z.to(pointwise.dtype)
@@ -95,12 +102,18 @@ def _linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> _Map:
     projected = pointwise @ covariance
     # rounding can make the variance of a constant channel negative
     scale = torch.rsqrt((projected * pointwise).sum(-1).clamp(min=0) + EPSILON)
-    return _Map(mean, projected, scale, scale.unsqueeze(-1) * pointwise)
+    return LinearMap(mean, projected, scale, scale.unsqueeze(-1) * pointwise)
 
 
-def _apply_map(
-    base: Tensor | None, mix: Tensor, linear: _Map, inputs: Sequence[Tensor]
+def apply_map(
+    inputs: Sequence[Tensor], linear: LinearMap, mix: Tensor, base: Tensor | None = None
 ) -> Tensor:
+    """Return `base + sum_k mix_k (W_k inputs_k + b_k)`; differentiable.
+
+    Returns:
+        (E, N, O), in memory as `base`; without it (N, E, O), as a convolution over images with
+        E * O channels reads it.
+    """
     mixed = mix[..., None, None] * linear.weight
     bias = -(mixed @ linear.mean.unsqueeze(-1)).squeeze(-1).sum(0).unsqueeze(1)
     if base is None:
@@ -108,44 +121,28 @@ def _apply_map(
         out = inputs[0].new_empty(pixels, edges, bias.shape[-1]).transpose(0, 1)
         out.copy_(bias)
     else:
-        out = base.add_(bias)
+        out = base + bias.to(base.dtype)
     for z, weight in zip(inputs, mixed.mT.to(out.dtype), strict=True):
         out.baddbmm_(z, weight)
     return out
 
 
-class _MixedPointwiseNorm(Function):
-    """Twice differentiable: under `create_graph` the backward pass repeats the forward one."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, base: Tensor | None, mix: Tensor, pointwise: Tensor, *inputs: Tensor
-    ) -> Tensor:
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            linear = _linear_map(inputs, pointwise)
-            out = _apply_map(base, mix, linear, inputs)
-        if base is not None:
-            ctx.mark_dirty(base)
-        ctx.save_for_backward(mix, pointwise, *linear, *inputs)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        mix, pointwise, *saved = ctx.saved_tensors
-        linear, inputs = _Map(*saved[:4]), saved[4:]
-        needs_base, *needs = ctx.needs_input_grad
-        with torch.autocast(grad.device.type, enabled=False):
-            if torch.is_grad_enabled():
-                grads = _differentiable_gradients(grad, mix, pointwise, inputs, needs)
-            else:
-                grads = _gradients(grad, mix, linear, inputs, needs)
-        return grad if needs_base else None, *grads
-
-
-def _gradients(
-    grad: Tensor, mix: Tensor, linear: _Map, inputs: Sequence[Tensor], needs: Sequence[bool]
+def map_gradients(
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    linear: LinearMap,
+    mix: Tensor,
+    needs_inputs: bool,
 ) -> list[Tensor | None]:
-    """Return the gradients of mix, pointwise and the inputs; those of the inputs if needed."""
+    """Return the gradients of mix (K, E), pointwise (K, E, O, I) and each input (E, N, I).
+
+    Args:
+        grad: gradient of the output, (E, N, O).
+        inputs: of the forward pass, as are the next two.
+        linear: the map.
+        mix: weights of the operations.
+        needs_inputs: whether to compute the inputs' gradients.
+    """
     pixels = grad.shape[1]
     sums = grad.sum(dim=1, dtype=mix.dtype)  # (E, O)
     products = torch.stack([torch.bmm(grad.mT, z) for z in inputs]).to(mix.dtype)
@@ -153,11 +150,11 @@ def _gradients(
     correlation = (products * linear.weight).sum(-1)  # h
     mixed = mix[..., None, None] * linear.weight
     grad_inputs: list[Tensor | None] = [None] * len(inputs)
-    if any(needs[2:]):
+    if needs_inputs:
         shrink = mixed.mT @ ((correlation / pixels).unsqueeze(-1) * linear.weight)  # a S
         shift = linear.mean.unsqueeze(-2) @ shrink - (sums / pixels).unsqueeze(-2) @ mixed  # a c
         for k, z in enumerate(inputs):
-            # in the memory order of the convolution that made z
+            # in memory as the convolution's output z
             target = z.new_empty(pixels, len(z), z.shape[2]).transpose(0, 1).copy_(shift[k])
             target.baddbmm_(grad, mixed[k].to(z.dtype))
             grad_inputs[k] = target.baddbmm_(z, shrink[k].to(z.dtype), alpha=-1)
@@ -166,15 +163,34 @@ def _gradients(
     return [correlation.sum(-1), products, *grad_inputs]
 
 
-def _differentiable_gradients(
-    grad: Tensor,
-    mix: Tensor,
-    pointwise: Tensor,
-    inputs: Sequence[Tensor],
-    needs: Sequence[bool],
-) -> list[Tensor | None]:
-    arguments = [mix, pointwise, *inputs]
-    wanted = [argument for argument, need in zip(arguments, needs, strict=True) if need]
-    out = _apply_map(None, mix, _linear_map(inputs, pointwise), inputs)
-    grads = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
-    return [next(grads) if need else None for need in needs]
+class _MixedPointwiseNorm(Function):
+    """Twice differentiable, by replay."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, base: Tensor | None, mix: Tensor, pointwise: Tensor, *inputs: Tensor
+    ) -> Tensor:
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            linear = linear_map(inputs, pointwise)
+            out = apply_map(inputs, linear, mix, base)
+        ctx.save_for_backward(mix, pointwise, *linear, *inputs)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        mix, pointwise, *saved = ctx.saved_tensors
+        linear, inputs = LinearMap(*saved[:4]), saved[4:]
+        needs_base, *needs = ctx.needs_input_grad
+        with torch.autocast(grad.device.type, enabled=False):
+            if torch.is_grad_enabled():
+                grads = gradients_by_replay(
+                    lambda mix, pointwise, *inputs: [
+                        apply_map(inputs, linear_map(inputs, pointwise), mix)
+                    ],
+                    [mix, pointwise, *inputs],
+                    needs,
+                    [grad],
+                )
+            else:
+                grads = map_gradients(grad, inputs, linear, mix, any(needs[2:]))
+        return grad if needs_base else None, *grads
