@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 SCORES = ("validation_accuracy", "validation_perplexity", "train_accuracy")
 """The metric that matters, by preference; retraining on all data has training accuracy only."""
@@ -163,7 +164,7 @@ class LiveView(Callback):
             table.add_row(trial.trial_id, states[trial.trial_id], epoch, score)
         if len(shown) > MAX_ROWS:
             table.add_row(f"and {len(shown) - MAX_ROWS} more", "", "", "")
-        return Group(title, table)  # a table would break its own title to its width
+        return Group(Text(title), table)  # a table would break its own title to its width
 
     def _epoch(self, trial: Trial) -> int:
         """Return how many epochs a trial has done, those before this driver began included."""
