@@ -64,9 +64,10 @@ class PlainMixedCell(PlainCell):
             total = torch.zeros_like(s0)
             for s in list(states):
                 gate, h = ((s * mask) @ w).chunk(2, -1)
+                gate = gate.sigmoid()
                 for column, name in enumerate(PRIMITIVES):
                     if name != "none":
-                        out = s + gate.sigmoid() * (FUNCTIONS[name](h) - s)
+                        out = s + gate * (FUNCTIONS[name](h) - s)
                         total = total + weights[row, column] * out
                 row += 1
             states.append(self.bn(total))
