@@ -8,7 +8,7 @@ from darts_ray.nn.recurrent_activations import register_activation
 from darts_ray.nn.recurrent_dropout import RecurrentDropout
 from darts_ray.nn.recurrent_network import RecurrentNetwork
 from darts_ray.nn.recurrent_supernet import RecurrentSupernet
-from darts_ray.nn.supernet import Batch, State, Supernet
+from darts_ray.nn.supernet import Batch, State, Supernet, weights_frozen
 
 __all__ = [
     "Batch",
@@ -25,4 +25,5 @@ __all__ = [
     "num_weights",
     "register_activation",
     "register_operation",
+    "weights_frozen",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeAlias
 
 from torch import Tensor, nn
@@ -68,3 +69,23 @@ class Supernet(Protocol):
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """Return weights and alphas, as `nn.Module.parameters`."""
+
+
+@contextmanager
+def weights_frozen(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Within the context, losses are computed for alpha gradients only.
+
+    `autograd.grad(loss, alphas)` gives the same values without it. But a hand-written autograd
+    function learns in its forward pass which gradients it will be asked for, so only this lets
+    it skip those of the weights, which are half of the work.
+
+    Args:
+        weights: as of `Supernet.weights`, all of them requiring gradients.
+    """
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.config import SearchOptimConfig
-from darts_ray.nn.supernet import Batch, State, Supernet
+from darts_ray.nn.supernet import Batch, State, Supernet, weights_frozen
 
 LossFunction = Callable[[Batch, State], tuple[Tensor, State]]
 
@@ -106,7 +106,8 @@ class Architect:
             xi: size of the virtual step; 0 is first order.
         """
         if self._optim.order == "first" or xi == 0:
-            loss, valid_state = self._loss(valid_batch, valid_state)
+            with weights_frozen(self._weights):
+                loss, valid_state = self._loss(valid_batch, valid_state)
             gradients = _differentiate(loss, self._alphas)
             return AlphaGradient(gradients, loss.detach(), valid_state)
 
@@ -159,7 +160,8 @@ class Architect:
         sides = []
         for sign in (1.0, -1.0):
             with random_numbers.replayed(), self._weights_moved(sign):
-                loss, _ = self._loss(batch, state)
+                with weights_frozen(self._weights):
+                    loss, _ = self._loss(batch, state)
                 sides.append(_differentiate(loss, self._alphas))
         return [(plus - minus) / (2 * epsilon) for plus, minus in zip(*sides, strict=True)]
 
