@@ -107,8 +107,8 @@ def run_study(
     folder = StudyFolder.of(config)
     wanted = _wanted_stages(config, stages)
     goes_on = resume or wanted[0] != _wanted_stages(config, None)[0]
-    admit(folder, config, goes_on)
     tracker = _tracker(config, folder)
+    admit(folder, config, goes_on)
     data = open_data(config.data)
     pending = pending_stages(read_record(folder), wanted, named=stages is not None)
     for stage in wanted:

@@ -15,6 +15,7 @@ from darts_ray.space import Genotype
 from darts_ray.study import record as records
 from darts_ray.study.cell_drawing import draw_cell
 from darts_ray.study.exporting import export_network
+from darts_ray.study.figures import alpha_history
 from darts_ray.study.folder import StudyFolder
 from darts_ray.study.measure import Measure
 from darts_ray.study.probe import num_parameters
@@ -44,6 +45,8 @@ from darts_ray.tune.reading import read_outcomes
 
 STAGES = ("search", "select", "retrain", "export", "report")
 TRAINING_STAGES = ("search", "select", "retrain")
+MAX_FIGURES = 24
+"""Searches whose cells and alphas are drawn for the tracking server; a picture takes a while."""
 
 
 class StageRunner:
@@ -123,7 +126,7 @@ class StageRunner:
         # why: also before a select stage, so that a study without any finished search ends here
         winner = records.choose_winner(self.record["search"], self._measure, selected=False)
         self._finish("search", winner if self.config.select is None else None)
-        self._log_cells()
+        self._log_figures()
 
     def _select(self) -> None:
         self._need("search")
@@ -257,12 +260,16 @@ class StageRunner:
                 f" `darts-ray resume {self.folder}`, or a whole study with `darts-ray study`."
             )
 
-    def _log_cells(self) -> None:
-        """Draw every derived cell for the tracking server."""
+    def _log_figures(self) -> None:
+        """Give the tracked searches pictures of their cells and alphas."""
         if self._tracker is None:
             return
-        for entry in self.record["search"]:
+        alphas = self.folder.read_table(ALPHAS_FILE).to_pandas()
+        for entry in self.record["search"][:MAX_FIGURES]:
             genotype = Genotype.from_dict(entry["genotype"])
+            rows = alphas[alphas["trial"] == entry["trial"]]
             for cell in genotype.cells():
-                name = f"{entry['trial']}_{cell}.svg"
-                self._tracker.log_artifact(None, f"cells/{name}", draw_cell(genotype, cell))
+                trial = f"search/{entry['trial']}"
+                self._tracker.log_artifact(trial, f"{cell}.svg", draw_cell(genotype, cell))
+                heatmap = alpha_history(rows, genotype, cell)
+                self._tracker.log_artifact(trial, f"alphas_{cell}.png", heatmap)
