@@ -18,8 +18,8 @@ def start_ray(resources: ResourcesSection) -> Iterator[None]:
     """Connect to the cluster this process runs in, or start an embedded Ray when there is none.
 
     Looked for in this order: a Ray that is initialised already (used and left running), the
-    address in the configuration, RAY_ADDRESS (set inside jobs), a cluster on this machine.
-    Ray's telemetry is off unless RAY_USAGE_STATS_ENABLED says otherwise.
+    address in the configuration, RAY_ADDRESS (set inside jobs), a cluster that `ray start` made
+    on this machine. Ray's telemetry is off unless RAY_USAGE_STATS_ENABLED says otherwise.
 
     Raises:
         ResourceError: a cluster was named and does not answer.
@@ -32,24 +32,17 @@ def start_ray(resources: ResourcesSection) -> Iterator[None]:
         return
     address = resources.address or os.environ.get("RAY_ADDRESS")
     try:
-        _connect(address)
+        # why: "auto" would also join another program's embedded Ray, and die with it
+        ray.init(address=address, include_dashboard=False, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        where = f"at {address}" if address else "on this machine"
         raise ResourceError(
-            f"resources.address: the Ray cluster {address or 'on this machine'} cannot be"
-            f" reached: {str(error).splitlines()[0] if str(error) else error!r} Start it, correct"
-            " the address, or leave it out to use this machine alone."
+            f"resources.address: the Ray cluster {where} cannot be reached: {reason} Start it"
+            " (`ray start --head`), correct the address, or stop what is left of it (`ray stop`)"
+            " and leave the address out to use this machine alone."
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _connect(address: str | None) -> None:
-    if address is not None:
-        ray.init(address=address, logging_level=logging.WARNING)
-        return
-    try:
-        ray.init(address="auto", logging_level=logging.WARNING)
-    except ConnectionError:  # no cluster on this machine
-        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)

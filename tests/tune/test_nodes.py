@@ -88,7 +88,7 @@ def test_preflight_and_a_node_that_dies(
         resume=False,
         callbacks=[loser],
     )
-    assert loser.lost
+    assert loser.lost, [outcome.error for outcome in outcomes]
     assert [outcome.status for outcome in outcomes] == ["done"] * 3
     for seed, outcome in enumerate(outcomes):
         run = StubRun(study.search_config({}, seed), log=False)
