@@ -169,18 +169,16 @@ def given_winner(genotype: Genotype) -> Entry:
     }
 
 
-def retrain_entries(outcomes: Iterable[TrialOutcome], place: str) -> list[Entry]:
+def retrain_entries(outcomes: Iterable[TrialOutcome]) -> list[Entry]:
     """Return one entry per finished retraining: the scalars of its last report.
 
-    Args:
-        outcomes: of the retrain stage.
-        place: the study folder, to which the checkpoint's place is given relatively.
+    The checkpoint's place is given relative to the study folder, which may move.
     """
     return [
         {
             "trial": outcome.name,
             "seed": outcome.seed,
-            "checkpoint": (outcome.checkpoint or "").removeprefix(place).lstrip("/") or None,
+            "checkpoint": _place(outcome),
             **{
                 name: value
                 for report in outcome.history
@@ -191,6 +189,13 @@ def retrain_entries(outcomes: Iterable[TrialOutcome], place: str) -> list[Entry]
         for outcome in outcomes
         if outcome.status == "done"
     ]
+
+
+def _place(outcome: TrialOutcome) -> str | None:
+    if outcome.checkpoint is None:
+        return None
+    path = outcome.checkpoint.partition("?")[0]  # a URI may end with options
+    return f"retrain/{outcome.name}/{path.rpartition('/')[2]}"
 
 
 def choose_exported(

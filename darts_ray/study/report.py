@@ -20,8 +20,9 @@ from darts_ray.study.record import NO_AXIS
 from darts_ray.study.statistics import Summary, summarise
 from darts_ray.study.store import REPORT_FILE, Study, load_study
 from darts_ray.study.summary import compare_settings, count, spread, summarise_settings
+from darts_ray.study.tables import alphas_of
 
-MAX_HISTORIES = 24
+MAX_HISTORIES = 12
 """Heatmaps of this many searches go into the page; alphas.parquet has them all."""
 
 CELL_TITLES = {
@@ -157,10 +158,9 @@ def _histories(study: Study) -> list[dict[str, Any]]:
     winner = (study.record.get("winner") or {}).get("trial")
     entries = sorted(study.record.get("search", ()), key=lambda entry: entry["trial"] != winner)
     entries = entries[:MAX_HISTORIES]
-    alphas = study.alphas.to_pandas() if entries and study.alphas.num_rows else pd.DataFrame()
     histories = []
     for entry in entries:
-        rows = alphas[alphas["trial"] == entry["trial"]] if len(alphas) else alphas
+        rows = alphas_of(study.alphas, entry["trial"])
         if not len(rows):
             continue
         genotype = Genotype.from_dict(entry["genotype"])

@@ -28,9 +28,10 @@ from darts_ray.study.store import (
     RESULTS_FILE,
     STUDY_FILE,
     Study,
+    read_alphas,
     write_record,
 )
-from darts_ray.study.tables import alphas_table, replace_stage, results_table
+from darts_ray.study.tables import alphas_of, alphas_table, replace_stage, results_table
 from darts_ray.tracking import StudyTracker
 from darts_ray.tune import (
     LiveView,
@@ -45,7 +46,7 @@ from darts_ray.tune.reading import read_outcomes
 
 STAGES = ("search", "select", "retrain", "export", "report")
 TRAINING_STAGES = ("search", "select", "retrain")
-MAX_FIGURES = 24
+MAX_FIGURES = 12
 """Searches whose cells and alphas are drawn for the tracking server; a picture takes a while."""
 
 
@@ -158,7 +159,7 @@ class StageRunner:
         trials = retrain_trials(self.config, genotype, winner["setting"])
 
         def take(outcomes: Sequence[TrialOutcome]) -> None:
-            self.record["retrain"] = records.retrain_entries(outcomes, self.folder.uri)
+            self.record["retrain"] = records.retrain_entries(outcomes)
 
         self._train("retrain", RetrainTrainable, trials, section.epochs, take)
         self.record["stages"].pop("export", None)  # what was exported before is out of date
@@ -264,10 +265,10 @@ class StageRunner:
         """Give the tracked searches pictures of their cells and alphas."""
         if self._tracker is None:
             return
-        alphas = self.folder.read_table(ALPHAS_FILE).to_pandas()
+        alphas = read_alphas(self.folder)
         for entry in self.record["search"][:MAX_FIGURES]:
             genotype = Genotype.from_dict(entry["genotype"])
-            rows = alphas[alphas["trial"] == entry["trial"]]
+            rows = alphas_of(alphas, entry["trial"])
             for cell in genotype.cells():
                 trial = f"search/{entry['trial']}"
                 self._tracker.log_artifact(trial, f"{cell}.svg", draw_cell(genotype, cell))

@@ -18,6 +18,7 @@ from darts_ray.config import StudyConfig, build_config, parse_yaml, to_yaml
 from darts_ray.errors import ConfigError, StudyError
 from darts_ray.space import Genotype
 from darts_ray.study.folder import StudyFolder, absolute_location
+from darts_ray.study.tables import ALPHAS
 
 STUDY_FILE = "study.yaml"
 RECORD_FILE = "genotypes.json"
@@ -76,11 +77,15 @@ def load_study(folder: str | Path) -> Study:
     place = StudyFolder(folder)
     config, provenance = read_study_file(place)
     record = read_record(place)
-    results, alphas = (
-        place.read_table(name) if place.has(name) else pa.table({})
-        for name in (RESULTS_FILE, ALPHAS_FILE)
-    )
-    return Study(place, config, provenance, record, results, alphas)
+    results = place.read_table(RESULTS_FILE) if place.has(RESULTS_FILE) else pa.table({})
+    return Study(place, config, provenance, record, results, read_alphas(place))
+
+
+def read_alphas(folder: StudyFolder) -> pa.Table:
+    """Return alphas.parquet, with no rows if no search has reported."""
+    if not folder.has(ALPHAS_FILE):
+        return ALPHAS.empty_table()
+    return folder.read_table(ALPHAS_FILE, ("trial", "setting", "cell", "primitive"))
 
 
 def provenance_now(data_fingerprint: str) -> dict[str, Any]:

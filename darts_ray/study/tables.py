@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,18 +28,20 @@ KEYS = pa.schema(
         ("status", pa.string()),
     ]
 )
+_TEXT = pa.dictionary(pa.int32(), pa.string())
 ALPHAS = pa.schema(
     [
-        ("trial", pa.string()),
-        ("setting", pa.string()),
+        ("trial", _TEXT),
+        ("setting", _TEXT),
         ("seed", pa.int64()),
         ("epoch", pa.int32()),
-        ("cell", pa.string()),
+        ("cell", _TEXT),
         ("edge", pa.int16()),
-        ("primitive", pa.string()),
+        ("primitive", _TEXT),
         ("weight", pa.float32()),
     ]
 )
+"""A thousand searches have ten million rows; as dictionaries the texts take little memory."""
 
 
 def results_table(stage: str, outcomes: Iterable[TrialOutcome]) -> pa.Table:
@@ -77,28 +81,47 @@ def replace_stage(existing: pa.Table | None, new: pa.Table, stage: str) -> pa.Ta
     return pa.concat_tables([others, new], promote_options="default")
 
 
+def alphas_of(alphas: pa.Table, trial: str) -> pd.DataFrame:
+    """Return one trial's rows of an alphas table."""
+    rows = alphas.filter(pc.equal(alphas["trial"].cast(pa.string()), trial))
+    plain = pa.schema([(field.name, _plain(field.type)) for field in rows.schema])
+    frame: pd.DataFrame = rows.cast(plain).to_pandas()
+    return frame
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _alphas_of(outcome: TrialOutcome) -> pa.Table:
     space = SearchConfig.model_validate(outcome.config).search_space()
-    primitives = np.asarray(space.primitives)
     tables = []
     for report in _each_epoch_once(outcome.history):
         for cell, nested in (report.get("alphas") or {}).items():
             weights = np.asarray(nested, dtype=np.float32)
-            num_edges, num_primitives = weights.shape
-            number = weights.size
+            number, num_primitives = weights.size, weights.shape[1]
+            rows = np.arange(number)
             columns = [
-                pa.repeat(pa.scalar(outcome.name), number),
-                pa.repeat(pa.scalar(outcome.setting), number),
+                _repeat(outcome.name, number),
+                _repeat(outcome.setting, number),
                 pa.repeat(pa.scalar(outcome.seed, pa.int64()), number),
                 pa.repeat(pa.scalar(report["epoch"], pa.int32()), number),
-                pa.repeat(pa.scalar(cell), number),
-                pa.array(np.repeat(np.arange(num_edges, dtype=np.int16), num_primitives)),
-                pa.array(np.tile(primitives[:num_primitives], num_edges)),
+                _repeat(cell, number),
+                pa.array((rows // num_primitives).astype(np.int16)),
+                _texts((rows % num_primitives).astype(np.int32), list(space.primitives)),
                 pa.array(weights.reshape(-1)),
             ]
             tables.append(pa.Table.from_arrays(columns, schema=ALPHAS))
     # why: one chunk per trial; a thousand trials times fifty epochs of chunks would be slow
     return pa.concat_tables([ALPHAS.empty_table(), *tables]).combine_chunks()
+
+
+def _repeat(text: str, number: int) -> pa.DictionaryArray:
+    return _texts(np.zeros(number, dtype=np.int32), [text])
+
+
+def _texts(indices: npt.NDArray[np.int32], texts: list[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(texts))
 
 
 def _each_epoch_once(epochs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -120,7 +120,7 @@ def write_study(
     folder, measure = StudyFolder.of(config), Measure.of(config.data)
     entries = records.search_entries(searches, measure, lambda genotype: 3_349_342)
     entries = records.with_select_scores(entries, selects, measure)
-    retrained = records.retrain_entries(retrains, folder.uri)
+    retrained = records.retrain_entries(retrains)
     record: dict[str, Any] = {
         "search": entries,
         "winner": records.choose_winner(entries, measure, selected=bool(selects)),

@@ -27,7 +27,9 @@ def search(name: str, cell: str, accuracy: float | None, seed: int = 0) -> Trial
 def training(name: str, seed: int, **metrics: float) -> TrialOutcome:
     history: list[dict[str, Any]] = [{"epoch": 1, "validation_accuracy": 1.0}, {"epoch": 2}]
     history[1] |= metrics
-    return TrialOutcome(name, "-", seed, {}, "done", None, history, f"/s/retrain/{name}/c", 1.0)
+    return TrialOutcome(
+        name, "-", seed, {}, "done", None, history, f"s3://b/s/retrain/{name}/c?region=r", 1.0
+    )
 
 
 def entries(*outcomes: TrialOutcome) -> list[dict[str, Any]]:
@@ -105,7 +107,7 @@ def test_a_cell_keeps_its_name_whoever_finds_it() -> None:
 
 def test_exported_seed_is_not_chosen_by_the_test_set() -> None:
     found = records.retrain_entries(
-        [training("x", 4, test_accuracy=0.1), training("y", 9, test_accuracy=0.9)], "/s"
+        [training("x", 4, test_accuracy=0.1), training("y", 9, test_accuracy=0.9)]
     )
     assert found[0]["checkpoint"] == "retrain/x/c"
     for entry in found:
@@ -130,4 +132,4 @@ def test_exported_text_network_has_the_best_validation_score() -> None:
 def test_flags_are_no_numbers() -> None:
     outcome = training("x", 0, test_accuracy=0.5)
     outcome.history[-1]["done"] = True
-    assert "done" not in records.retrain_entries([outcome], "/s")[0]
+    assert "done" not in records.retrain_entries([outcome])[0]

@@ -2,9 +2,10 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
-from darts_ray.study.tables import alphas_table, replace_stage, results_table
+from darts_ray.study.tables import alphas_of, alphas_table, replace_stage, results_table
 from tests.study.fabricated import failed_outcome, search_outcome, training_outcome
 
 
@@ -49,7 +50,8 @@ def test_a_stage_is_replaced_and_columns_are_united() -> None:
 
 def test_alphas_are_softmax_weights_by_name() -> None:
     outcome = search_outcome("a", "-", 0, 2)
-    frame = alphas_table([outcome, search_outcome("b", "-", 1, 2, space="recurrent")]).to_pandas()
+    table = alphas_table([outcome, search_outcome("b", "-", 1, 2, space="recurrent")])
+    frame = pd.concat([alphas_of(table, trial) for trial in "ab"])
     sums = frame.groupby(["trial", "epoch", "cell", "edge"]).weight.sum()
     # per epoch 14 edges in each of two cells; 36 edges in the recurrent one
     assert len(sums) == 2 * (14 + 14 + 36)
