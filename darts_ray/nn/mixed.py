@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +98,8 @@ class SeparableConvs(nn.Module):
 
     def pointwise_matrix(self, half: int) -> Tensor:
         """Return the pointwise weights of a half as (edges, channels out, channels in)."""
-        return self.pointwise[half].view(self.num_edges, self.channels, self.channels)
+        weights: Tensor = self.pointwise[half]
+        return weights.view(self.num_edges, self.channels, self.channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the input of the last pointwise convolution.
@@ -184,19 +185,19 @@ class OutgoingEdges(nn.Module):
     def __init__(self, primitives: Sequence[str], channels: int, stride: int, edges: int) -> None:
         super().__init__()
         self.num_edges, self.stride = edges, stride
-        self.shared: list[str] = []
+        self._column = {name: column for column, name in enumerate(primitives)}
+        self._shared: list[str] = []
         self.convs = nn.ModuleDict()
         self.others = nn.ModuleDict()
         for name in primitives:
             if name == "skip_connect" and stride == 2:
                 self.others[name] = ReducingSkips(channels, edges)
             elif name in _SHARED:
-                self.shared.append(name)
+                self._shared.append(name)
             elif name in _KERNELS:
                 self.convs[name] = SeparableConvs(name, channels, stride, edges)
             elif name != "none":
                 self.others[name] = RegisteredOperations(name, channels, stride, edges)
-        self._column = {name: column for column, name in enumerate(primitives)}
 
     def forward(self, x: Tensor, weights: Tensor) -> list[Tensor]:
         """Return what each edge adds to its node.
@@ -209,51 +210,53 @@ class OutgoingEdges(nn.Module):
             One (batch, channels, ceil(h / stride), ceil(w / stride)) per edge.
         """
         out = None
-        if self.shared:
+        if self._shared:
             # computed again in the backward pass: pools are cheap, their indices are large
             out = checkpoint(
                 self._mix_shared, x, weights, use_reentrant=False, preserve_rng_state=False
             )
-        if self.convs:
-            first_halves = rectified_depthwise(
-                x,
-                [convs.depthwise[0] for convs in self.convs.values()],
-                [convs.stencil for convs in self.convs.values()],
-                self.num_edges,
-            )
-            out = mixed_pointwise_norm(
-                [
-                    convs(half)
-                    for convs, half in zip(self.convs.values(), first_halves, strict=True)
-                ],
-                torch.stack([convs.pointwise_matrix(-1) for convs in self.convs.values()]),
-                self._weights_of(self.convs, weights).mT,
-                out,
-            )
+        if len(self.convs):
+            out = self._add_convs(x, weights, out)
         for name, operations in self.others.items():
-            rows = operations(x)
-            weighted = weights[:, self._column[name], None, None].to(x.dtype) * rows
+            weighted = weights[:, self._column[name], None, None].to(x.dtype) * operations(x)
             out = weighted if out is None else out + weighted
         assert out is not None  # a space has at least one primitive besides `none`
         size = (-(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride))
         return [images_of(rows.unsqueeze(0), size) for rows in out.unbind(0)]
 
     def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
-        results = [pixel_rows(_SHARED[name](x, self.stride), 1).squeeze(0) for name in self.shared]
+        results = [
+            pixel_rows(_SHARED[name](x, self.stride), 1).squeeze(0) for name in self._shared
+        ]
         stacked = torch.stack(results)
-        mixture = self._weights_of(self.shared, weights).to(x.dtype) @ stacked.flatten(1)
+        mixture = self._columns(self._shared, weights).to(x.dtype) @ stacked.flatten(1)
         return mixture.view(self.num_edges, *stacked.shape[1:])
 
-    def _weights_of(self, names: Sequence[str] | nn.ModuleDict, weights: Tensor) -> Tensor:
-        """Return the columns of these primitives, (edges, primitives)."""
+    def _add_convs(self, x: Tensor, weights: Tensor, base: Tensor | None) -> Tensor:
+        convs = cast("list[SeparableConvs]", list(self.convs.values()))
+        first = rectified_depthwise(
+            x,
+            [conv.depthwise[0] for conv in convs],
+            [conv.stencil for conv in convs],
+            self.num_edges,
+        )
+        return mixed_pointwise_norm(
+            [conv(half) for conv, half in zip(convs, first, strict=True)],
+            torch.stack([conv.pointwise_matrix(-1) for conv in convs]),
+            self._columns(list(self.convs), weights).mT,
+            base,
+        )
+
+    def _columns(self, names: Sequence[str], weights: Tensor) -> Tensor:
+        """Return the weights of these primitives, (edges, primitives)."""
         return torch.stack([weights[:, self._column[name]] for name in names], dim=1)
 
     def original_layout(self, edge: int) -> Layout:
         """Yield the weights of one edge."""
-        for operations in (self.convs, self.others):
-            for name, operation in operations.items():
-                for key, view in operation.original_layout(edge):
-                    yield f"_ops.{self._column[name]}.{key}", view
+        for name, module in [*self.convs.items(), *self.others.items()]:
+            operations = cast("SeparableConvs | ReducingSkips | RegisteredOperations", module)
+            for key, view in operations.original_layout(edge):
+                yield f"_ops.{self._column[name]}.{key}", view
 
 
 def _conv_weight(*shape: int) -> nn.Parameter:
