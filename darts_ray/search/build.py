@@ -85,6 +85,7 @@ def _compile(config: SearchConfig, cells: Iterable[nn.Module]) -> None:
     for cell in cells:
         cell.compile(dynamic=False)  # cells differ in channels, each cell's shapes stay
         num_cells += 1
-    # PyTorch counts the versions of all cells together, and silently stops compiling after 8.
+    # PyTorch counts the versions of all cells together (weights and alphas differentiated, or
+    # alphas only), and silently stops compiling after 8.
     dynamo = torch._dynamo.config
-    dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * num_cells)
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * num_cells)
