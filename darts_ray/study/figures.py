@@ -171,7 +171,8 @@ def _curves(
         if len(names) > MAX_LEGEND:
             more = f"and {len(names) - MAX_LEGEND} more"
             handles.append(mpl.lines.Line2D([], [], lw=0, label=more))
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(4, len(handles)))
+        if len(names) > 1:
+            figure.legend(handles=handles, loc="outside lower left", ncols=min(4, len(handles)))
         return _render(figure, "svg")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def _context(study: Study) -> dict[str, Any]:
         "failed": failed,
         "stages": stages,
         "num_trials": sum(stage.get("num_trials", 0) for stage in stages.values()),
-        "yaml": to_yaml(study.config),
+        "yaml": _without_keys(to_yaml(study.config)),
+        "place": _without_keys(study.folder.uri),
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "spread": spread,
         "count": count,
@@ -188,6 +190,11 @@ def _interval(summary: Summary | None, show: Any) -> str:
     if summary is None or summary.low is None or summary.high is None:
         return ""
     return f"{show(summary.low)} to {show(summary.high)}"
+
+
+def _without_keys(text: str) -> str:
+    """Leave out what stands before the @ of a URI: pages are passed on, keys should not be."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _data_uri(content: bytes) -> str:
