@@ -120,7 +120,8 @@ class RetrainRun:
             auxiliary head, label smoothing and TAR), `seconds`, `samples_per_second` of training
             (images or tokens), `peak_memory_bytes`; images: `drop_path`, `train_accuracy`; with
             a held-out part `validation_loss` and `validation_accuracy`, `validation_top5` or
-            `validation_perplexity`; text: `averaging` and `rolled_back`, 0 or 1. An epoch that
+            `validation_perplexity`; text: `averaging` (whether the next epoch averages)
+            and `rolled_back`, 0 or 1. An epoch that
             was rolled back has no `train_loss` and the best weights' validation metrics.
 
         Raises:
