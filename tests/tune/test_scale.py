@@ -8,12 +8,9 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 from ray.tune import Callback
 
 from darts_ray.config import build_config
-from darts_ray.data import open_data
-from darts_ray.search import SearchRun
 from darts_ray.tune import SearchTrainable, TrialSpec, run_trials
 from tests.tune.stub import StubTrainable, stub_study, stub_trials
 
@@ -51,7 +48,7 @@ def test_200_trials_that_cost_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert memory < 500 * 2**20
 
 
-def test_an_epoch_costs_the_same_inside_tune(
+def test_between_epochs_little_time_passes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = {"source": "digits", "max_train": 512}
@@ -62,15 +59,8 @@ def test_an_epoch_costs_the_same_inside_tune(
     }
     study = build_config({"name": "overhead", "data": data, "search": search}, "test")
     config = study.search_config({}, 0)
-    torch.set_num_threads(1)
-    run = SearchRun(config, open_data(config.data))
-    run.run_epoch()  # warm-up
-    started = time.monotonic()
-    for _ in range(5):
-        run.run_epoch()
-    bare = (time.monotonic() - started) / 5
     clock = Clock()
-    run_trials(
+    (outcome,) = run_trials(
         "search",
         SearchTrainable,
         [TrialSpec("search-000", config.model_dump(mode="json"), "-", 0)],
@@ -79,7 +69,10 @@ def test_an_epoch_costs_the_same_inside_tune(
         resume=False,
         callbacks=[clock],
     )
-    inside = (clock.times[-1] - clock.times[0]) / 5
+    # measured side by side in one run, so that a busy machine slows both
+    elapsed = clock.times[-1] - clock.times[0]
+    epochs = sum(epoch["seconds"] for epoch in outcome.history[1:])
+    share = 1 - epochs / elapsed
     with capsys.disabled():
-        print(f"\nper epoch: bare loop {bare:.3f} s, inside Tune {inside:.3f} s")
-    assert inside < 1.5 * bare
+        print(f"\n{elapsed / 5:.3f} s per epoch, {100 * share:.1f} % of it outside the epoch")
+    assert share < 0.2
