@@ -154,7 +154,6 @@ class SearchConfig(Model):
     seed: NonNegativeInt = 0
     device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
     precision: Precision = Field("float32", description="bfloat16: autocast.")
-    channels_last: bool = Field(True, description="Memory layout of images; usually faster.")
     compile: bool = Field(False, description="torch.compile; pays off only for long runs.")
     deterministic: bool = Field(
         False, description="Bit-identical repeats on one machine, at some cost on GPUs."

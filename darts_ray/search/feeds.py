@@ -171,7 +171,7 @@ class ImageFeed:
             evaluation_batch_size(len(self._held_out), size),
             info=self._data.info,
             device=self._device,
-            channels_last=self._config.channels_last,
+            channels_last=True,  # the supernet computes in no other layout
         )
 
     def _stream(self, indices: Tensor, seed: int, *, drop_last: bool) -> ImageStream:
@@ -184,7 +184,7 @@ class ImageFeed:
             seed=seed,
             device=self._device,
             drop_last=drop_last,
-            channels_last=self._config.channels_last,
+            channels_last=True,  # the supernet computes in no other layout
         )
 
 
