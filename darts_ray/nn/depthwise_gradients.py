@@ -117,7 +117,7 @@ def _weight_gradient_in_strips(x: Tensor, grad: Tensor, size: int, dilation: int
     half = size // 2
     # Zero columns between rows, one of them before each row, keep what a strip reads beside its
     # row from being the next row, or the library's own padding.
-    rows = -(-height // dilation)
+    rows = max(-(-height // dilation), size)  # images lower than the kernel are slow again
     columns = -(-width // dilation) + half
     shape = (batch, rows * dilation, columns * dilation, channels)
     slack = (half + 1) * channels * dilation
