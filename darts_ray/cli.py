@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -290,7 +291,8 @@ def _interruptible(folder: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         stderr.print(
-            f"Interrupted; what is finished is kept. Go on with:  darts-ray resume {folder}"
+            f"Interrupted; what is finished is kept. Go on with:  darts-ray resume {folder}",
+            soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED) from None
 
@@ -298,9 +300,9 @@ def _interruptible(folder: str) -> Iterator[None]:
 def _finish(result: StudyResult) -> None:
     """Print the final table, where everything is and what to type next."""
     if result.rows:
-        table = Table(title="Results")
+        table = Table(title="Results", box=box.SIMPLE)
         for heading in result.rows[0]:
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=heading == "setting")
         for row in result.rows:
             table.add_row(*row.values())
         stdout.print(table)
@@ -344,7 +346,7 @@ def _next_command(result: StudyResult) -> str:
 
 
 def _message(text: str) -> None:
-    stdout.print(text, highlight=False)
+    stdout.print(text, highlight=False, soft_wrap=True)
 
 
 def _print_json(values: Any) -> None:
