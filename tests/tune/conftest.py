@@ -22,9 +22,11 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def ray_variables(short_folder: Path) -> dict[str, str]:
-    """Environment of a Ray that keeps to itself: no telemetry, no dashboard, its own home."""
+    """Environment of a Ray that keeps to itself.
+
+    HOME stays: the token there is Ray's, which each process reads once for all its clusters.
+    """
     return {
-        "HOME": str(short_folder),
         "RAY_TMPDIR": str(short_folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_LOGGER_LEVEL": "warning",

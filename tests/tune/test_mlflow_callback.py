@@ -95,7 +95,7 @@ def test_interrupted_and_resumed_trials_have_one_run_each(tmp_path: Path, local_
             resume=resume,
             callbacks=[MLflowStudyCallback(tracker, "search")],
         )
-        assert tracker.close()
+        assert tracker.close(timeout_s=200)
         (tmp_path / "fail-1").unlink(missing_ok=True)
 
     client = mlflow.MlflowClient(sqlite_uri(tmp_path))

@@ -37,6 +37,7 @@ RETRAIN: dict[str, Any] = {
     "max_steps": 2,
     "train_portion": 0.5,
 }
+DEFAULT_STORAGE_PATH = ray_trainable.DEFAULT_STORAGE_PATH
 TIMED = ("seconds", "samples_per_second", "peak_memory_bytes")
 BOTH = pytest.mark.parametrize(
     ("trainable", "config"),
@@ -61,9 +62,22 @@ def measured(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in names if name in result}
 
 
+@pytest.fixture
+def results_removed() -> Iterator[None]:
+    """Without Tune a Trainable's working folder is in ~/ray_results, whatever one sets."""
+    folder = Path(DEFAULT_STORAGE_PATH)
+    before = set(folder.iterdir()) if folder.exists() else None
+    yield
+    for path in set(folder.iterdir()) - (before or set()):
+        shutil.rmtree(path, ignore_errors=True)
+    if before is None:
+        folder.rmdir()
+
+
 @BOTH
+@pytest.mark.usefixtures("local_ray", "results_removed")
 def test_ray_finds_save_and_restore_valid(
-    trainable: type[SearchTrainable], config: dict[str, Any], local_ray: None
+    trainable: type[SearchTrainable], config: dict[str, Any]
 ) -> None:
     assert validate_save_restore(trainable, config)
 
