@@ -18,8 +18,9 @@ def drop_path(x: Tensor, probability: float) -> Tensor:
         probability: of dropping, 0 <= probability < 1; each sample has its own draw.
     """
     keep = 1 - probability
-    mask = torch.empty(len(x), 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)
-    return x * (mask / keep)
+    # not `bernoulli_(keep)`: torch.compile would compile anew for each epoch's probability
+    mask = torch.rand(len(x), 1, 1, 1, device=x.device) < keep
+    return x * (mask.to(x.dtype) / keep)
 
 
 class ConvCell(nn.Module):

@@ -17,7 +17,7 @@ from darts_ray.train import RetrainRun
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def _random_genotype(seed: int) -> ConvGenotype:
@@ -56,14 +56,14 @@ def _cifar_config(genotype: ConvGenotype, channels: int, cache: str) -> RetrainC
                 "source": "parquet",
                 "path": str(DATA / "cifar10"),
                 "cache_dir": cache,
-                "max_train": 4000,
+                "max_train": 3000,
             },
             "genotype": genotype.to_dict(),
             "network": {"channels": channels, "layers": 5, "auxiliary": False, "drop_path": 0.0},
             "augment": {"cutout": 0},
             "optim": {"lr": 0.05},
             "train_portion": 0.8,
-            "epochs": 5,
+            "epochs": 4,
             "batch_size": 64,
             "eval_batch_size": 250,
             "device": "cpu",
@@ -125,14 +125,15 @@ def test_recurrent_darts_v2_improves_every_epoch(tmp_path: Path) -> None:
                 },
             },
             "optim": {
-                "lr": 20.0,
-                "schedule": "constant",
+                "lr": 5.0,
+                "schedule": "exponential",
+                "decay": 0.8,
                 "momentum": 0.0,
                 "weight_decay": 5e-7,
                 "grad_clip": 0.25,
                 "asgd_patience": 5,
             },
-            "epochs": 6,
+            "epochs": 5,
             "batch_size": 32,
             "eval_batch_size": 10,
             "device": "cpu",

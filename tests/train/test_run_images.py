@@ -281,10 +281,22 @@ def test_training_never_opens_the_test_set() -> None:
         run.test()
 
 
+def test_drop_path_of_every_epoch_shares_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_graph = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f: compile_graph(f, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    config = image_config(compile=True, network={"drop_path": 0.4, "layers": 1})
+    assert len(_train(RetrainRun(config, make_images(12)))) == 4
+    # without dropping in the first epoch, and with any probability in the others
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the C++ compiler takes minutes on a busy machine
 def test_compile_agrees_with_the_plain_path() -> None:
-    changes: dict[str, Any] = {"epochs": 3, "network": {"drop_path": 0.3}}
+    changes: dict[str, Any] = {"epochs": 2, "network": {"drop_path": 0.0}}
     plain = _train(RetrainRun(image_config(**changes), make_images()))
     compiled = _train(RetrainRun(image_config(**changes, compile=True), make_images()))
-    # the first epoch drops nothing; compiled masks come from another random stream
-    assert compiled[0]["train_loss"] == pytest.approx(plain[0]["train_loss"], rel=1e-4)
+    for left, right in zip(plain, compiled, strict=True):
+        assert right["train_loss"] == pytest.approx(left["train_loss"], rel=1e-3)

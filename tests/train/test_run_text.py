@@ -255,6 +255,7 @@ def test_short_texts_are_told_before_training() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the C++ compiler takes minutes on a busy machine
 def test_compile_agrees_with_the_plain_path() -> None:
     changes: dict[str, Any] = {"epochs": 2, "network": {"dropout": NO_DROPOUT}}
     plain = _train(RetrainRun(text_config(**changes), make_text()))
