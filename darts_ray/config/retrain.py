@@ -108,7 +108,9 @@ class TrainingRecipe(Model):
     device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
     precision: Precision = Field("float32", description="bfloat16: autocast.")
     channels_last: bool = Field(True, description="Memory layout of images; usually faster.")
-    compile: bool = Field(False, description="torch.compile; pays off only for long runs.")
+    compile: bool = Field(
+        False, description="torch.compile; pays off only for long runs (images)."
+    )
     deterministic: bool = Field(
         False, description="Bit-identical repeats on one machine, at some cost on GPUs."
     )
@@ -153,6 +155,10 @@ class RetrainConfig(TrainingRecipe):
             raise ValueError(f"data.source: {self.data.source!r} does not fit the genotype")
         if recurrent and self.optim.label_smoothing:
             raise ValueError("optim.label_smoothing: is for images; text trains without it")
+        if recurrent and self.compile:
+            raise ValueError(
+                "compile: is for images; it would compile anew for each length of a sequence"
+            )
         if not recurrent and (self.optim.asgd_patience or self.optim.stop_patience):
             raise ValueError("optim.asgd_patience and stop_patience: are for text only")
         return self

@@ -62,8 +62,7 @@ class TextTask:
         self._settings = EvaluationSettings.of_validation(config, device)
         # a validation text that is too short should be told before an epoch is spent
         next(text_batches(data.valid, self._settings.batch_size, self._bptt, device=device))
-        loss = network.stateful_loss
-        self._loss = torch.compile(loss) if config.compile else loss
+        self._loss = network.stateful_loss
         self._states: list[Tensor] = []
 
     def __len__(self) -> int:

@@ -118,23 +118,22 @@ def test_recurrent_darts_v2_improves_every_epoch(tmp_path: Path) -> None:
             "data": {"source": "text", "path": str(tmp_path), "max_train": 60_000},
             "genotype": "RECURRENT_DARTS_V2",
             "network": {
-                "embedding_dim": 128,
-                "hidden_dim": 128,
+                "embedding_dim": 64,
+                "hidden_dim": 64,
                 "dropout": {
                     "output": 0.2, "hidden": 0.1, "input": 0.2, "embedding": 0.1, "word": 0.0
                 },
             },
             "optim": {
-                "lr": 5.0,
+                "lr": 20.0,
                 "schedule": "exponential",
-                "decay": 0.8,
+                "decay": 0.5,
                 "momentum": 0.0,
                 "weight_decay": 5e-7,
                 "grad_clip": 0.25,
-                "asgd_patience": 5,
             },
             "epochs": 5,
-            "batch_size": 32,
+            "batch_size": 20,
             "eval_batch_size": 10,
             "device": "cpu",
         }

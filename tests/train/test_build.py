@@ -100,6 +100,11 @@ def test_options_of_the_other_kind_are_refused(make: Any, options: Any, place: s
         make(optim=options)
 
 
+def test_text_is_not_compiled() -> None:
+    with pytest.raises(ValueError, match="compile: is for images"):
+        text_config(compile=True)
+
+
 def test_defaults_are_the_papers_for_cifar() -> None:
     config = RetrainConfig()
     assert (config.epochs, config.batch_size, config.augment.cutout) == (600, 96, 16)

@@ -252,13 +252,3 @@ def test_short_texts_are_told_before_training() -> None:
         RetrainRun(text_config(batch_size=100), make_text())
     with pytest.raises(DataError, match="too short"):
         RetrainRun(text_config(eval_batch_size=50), make_text())  # 60 validation tokens
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)  # the C++ compiler takes minutes on a busy machine
-def test_compile_agrees_with_the_plain_path() -> None:
-    changes: dict[str, Any] = {"epochs": 2, "network": {"dropout": NO_DROPOUT}}
-    plain = _train(RetrainRun(text_config(**changes), make_text()))
-    compiled = _train(RetrainRun(text_config(**changes, compile=True), make_text()))
-    for left, right in zip(plain, compiled, strict=True):
-        assert right["train_loss"] == pytest.approx(left["train_loss"], rel=1e-3)
