@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
-from darts_ray.nn import ConvSupernet, num_weights, register_operation, weights_frozen
+from darts_ray.nn import (
+    ConvSupernet,
+    mixed,
+    num_weights,
+    register_operation,
+    weights_frozen,
+)
 from darts_ray.space import ConvGenotype, SearchSpace
 from tests.reference.conv_supernet import ReferenceConvSupernet, paired_gradients
 
@@ -49,6 +55,10 @@ CASES = {
 }
 
 
+def space_name(value: object) -> str:
+    return value.name if isinstance(value, SearchSpace) else str(value)
+
+
 def make_pair(
     options: dict, size: tuple[int, int]
 ) -> tuple[ConvSupernet, ReferenceConvSupernet, tuple[Tensor, Tensor]]:
@@ -72,6 +82,20 @@ def test_output_and_all_gradients_are_those_of_the_reference(
 ) -> None:
     supernet, reference, batch = make_pair(options, size)
     assert relative_error(supernet(batch[0]), reference(batch[0])) < 1e-10
+    supernet.loss(batch).backward()
+    reference.loss(batch).backward()
+    for name, ours, theirs in paired_gradients(supernet, reference):
+        assert relative_error(ours, theirs) < 1e-10, name
+
+
+@pytest.mark.parametrize("group_bytes", [1, 2 * 3 * 4 * 8 * 8 * 8])
+@pytest.mark.parametrize("space", ["darts", WIDE, POOLS, CONVS], ids=space_name)
+def test_edges_may_be_computed_in_groups(
+    space: SearchSpace, group_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One edge at a time, and two (of 3 images, 4 channels, 8x8 pixels, 8 bytes) at a time."""
+    monkeypatch.setattr(mixed, "_GROUP_BYTES", group_bytes)
+    supernet, reference, batch = make_pair({"nodes": 3, "layers": 3, "space": space}, (8, 8))
     supernet.loss(batch).backward()
     reference.loss(batch).backward()
     for name, ours, theirs in paired_gradients(supernet, reference):
