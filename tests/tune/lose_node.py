@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
@@ -31,10 +32,9 @@ class LoseNode(Callback):
         if self.lost or result["epoch"] != 2:
             return
         self.lost = True
-        pid = result["pid"]
+        raylet_of_trial = psutil.Process(result["pid"]).ppid()
         for node in list(self.cluster.worker_nodes):
-            raylet = node.all_processes["raylet"][0].process.pid
-            if Path(f"/proc/{pid}/stat").read_text().split()[3] == str(raylet):
+            if node.all_processes["raylet"][0].process.pid == raylet_of_trial:
                 self.cluster.remove_node(node, allow_graceful=False)
                 return
         raise AssertionError("the trial's node is unknown")

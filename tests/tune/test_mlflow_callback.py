@@ -12,6 +12,9 @@ from darts_ray.tracking import StudyTracker, sqlite_uri
 from darts_ray.tune import MLflowStudyCallback, run_trials
 from tests.tune.stub import StubTrainable, stub_study, stub_trials
 
+# why: mlflow's SQL store uses a loader strategy that newer SQLAlchemy deprecates
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
