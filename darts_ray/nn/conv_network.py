@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 from darts_ray.nn.auxiliary import AuxiliaryHead
@@ -10,7 +12,7 @@ from darts_ray.nn.image_size import check_image_size, reduction_layers
 from darts_ray.space import ConvGenotype
 
 
-class _CellNetwork(nn.Module):
+class _CellNetwork(nn.Module, ABC):
     """Cells between a stem and a classifier; the stem is the subclass's."""
 
     cells: nn.ModuleList
@@ -32,8 +34,9 @@ class _CellNetwork(nn.Module):
         self.auxiliary_layer = 2 * layers // 3
         self.auxiliary_head: AuxiliaryHead | None = None
 
+    @abstractmethod
     def _stem(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        """Return the first cell's two inputs."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, num_classes) of images (batch, in_channels, height, width)."""
