@@ -1,6 +1,6 @@
 """Train a cell from scratch on the cluster this script is submitted to.
 
-ray job submit --working-dir . -- python pipelines/retrain.py configs/cifar10/retrain.yaml --genotype DARTS_V2
+ray job submit --working-dir . -- python pipelines/retrain.py configs/cifar10/retrain.yaml
 """
 
 import sys
