@@ -201,7 +201,17 @@ class StudyConfig(Model):
     def _retrain(
         self, section: str, recipe: dict[str, Any], genotype: str | dict[str, Any], seed: int
     ) -> RetrainConfig:
-        values = {**recipe, "data": self.data, "genotype": genotype, "seed": seed}
+        space = (self.search or {}).get("space")
+        # the searched cells may hold operations that only these modules register
+        own = space.get("imports", ()) if isinstance(space, Mapping) else ()
+        imports = tuple(dict.fromkeys([*own, *recipe["imports"]]))
+        values = {
+            **recipe,
+            "data": self.data,
+            "genotype": genotype,
+            "seed": seed,
+            "imports": imports,
+        }
         try:
             return RetrainConfig.model_validate(values)
         except ValidationError as error:

@@ -66,6 +66,14 @@ def test_own_space_in_yaml() -> None:
     assert config.search_config({}, 0).search_space().num_edges() == 5
 
 
+def test_own_operations_follow_the_cells_into_retraining() -> None:
+    space = {"name": "mine", "primitives": ["skip_connect", "mine"], "imports": ["my_ops"]}
+    values = {"name": "t", "search": {"space": space}, "select": {}, "retrain": {}}
+    config = build_config(values, "text")
+    assert config.retrain_config("DARTS_V1", 0).imports == ("my_ops",)
+    assert config.select_config("DARTS_V1", 0).imports == ("my_ops",)
+
+
 def shipped_configs() -> list[Path]:
     return sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent != CONFIGS / "cluster")
 
