@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +9,21 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
-def ray_environment() -> Iterator[dict[str, str]]:
-    """Environment of a subprocess that starts Ray: no telemetry, its files in a folder of ours.
+@pytest.fixture(scope="session", autouse=True)
+def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for what Ray and others leave among the temporary files; it goes at the end.
 
-    The folder's path is short because Ray puts Unix sockets below it, whose paths may have 107
-    bytes at most; pytest's tmp_path is too long for that.
+    Its path is short because Ray puts Unix sockets below it, whose paths may have 107 bytes at
+    most; pytest's tmp_path is too long for that. Subprocesses inherit all of this.
     """
-    folder = Path(tempfile.mkdtemp(prefix="dr"))
-    yield {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(folder)}
-    shutil.rmtree(folder, ignore_errors=True)
+    tmp_path_factory.getbasetemp()  # settled first, so that it stays where pytest keeps it
+    with (
+        tempfile.TemporaryDirectory(prefix="dr", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("TMPDIR", folder)
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield Path(folder)

@@ -33,9 +33,7 @@ SMALLER = (
 
 
 @pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, ray_environment: dict[str, str]
-) -> tuple[Path, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Run the study once; return its folder and what it printed."""
     where = tmp_path_factory.mktemp("study")
     words = [w for value in (*SMALLER, f"output={where}") for w in ("--set", value)]
@@ -44,7 +42,7 @@ def finished(
         capture_output=True,
         text=True,
         cwd=where,
-        env={**os.environ, **ray_environment, "COLUMNS": "120"},
+        env={**os.environ, "COLUMNS": "120"},
         timeout=500,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

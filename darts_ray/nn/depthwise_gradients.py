@@ -47,19 +47,11 @@ def convolve(x: Tensor, weight: Tensor, stencil: Stencil) -> Tensor:
     return F.conv2d(x, weight, None, stencil.stride, padding, stencil.dilation, groups=len(weight))
 
 
-def input_gradient(
-    grad: Tensor, weight: Tensor, stencil: Stencil, size: tuple[int, int]
-) -> Tensor:
-    """Return the gradient of `convolve`'s first argument, whose height and width are `size`."""
+def input_gradient(grad: Tensor, weight: Tensor, stencil: Stencil, x: Tensor) -> Tensor:
+    """Return the gradient of `convolve`'s first argument `x`, of which only the shape is read."""
+    weight = weight.to(grad.dtype)
     if stencil.stride == 1:
         return convolve(grad, weight.flip(2, 3), stencil)
-    # only its shape and memory order are read
-    x = torch.empty(
-        (len(grad), len(weight), *size),
-        dtype=grad.dtype,
-        device=grad.device,
-        memory_format=torch.channels_last,
-    )
     return _library_gradients(grad, x, weight, stencil, (True, False))[0]
 
 
@@ -69,15 +61,17 @@ def weight_gradient(x: Tensor, grad: Tensor, weight: Tensor, stencil: Stencil) -
     Args:
         x: (batch, channels, height, width).
         grad: gradient of the output.
-        weight: only its shape is read.
+        weight: only its shape and type are read.
         stencil: stride and dilation.
     """
     size = weight.shape[-1]
     is_fast = size <= _STRIP and stencil.dilation == 1
     # On a GPU the strips do not pay.
     if is_fast or stencil.stride == 2 or grad.device.type != "cpu":
-        return _library_gradients(grad, x, weight, stencil, (False, True))[1]
-    return _weight_gradient_in_strips(x, grad, size, stencil.dilation)
+        gradient = _library_gradients(grad, x, weight.to(x.dtype), stencil, (False, True))[1]
+    else:
+        gradient = _weight_gradient_in_strips(x, grad, size, stencil.dilation)
+    return gradient.to(weight.dtype)
 
 
 def _library_gradients(

@@ -18,22 +18,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from darts_ray.nn.depthwise import rectified_depthwise
 from darts_ray.nn.depthwise_gradients import Stencil
+from darts_ray.nn.mixed_convs import Kernels, mixed_convs
 from darts_ray.nn.operations import (
     forget_running_statistics,
     make_operation,
     shifted_by_one,
 )
-from darts_ray.nn.pointwise_norm import EPSILON, images_of, mixed_pointwise_norm, pixel_rows
-from darts_ray.nn.second_half import second_depthwise
+from darts_ray.nn.pointwise_norm import EPSILON, pixel_rows
 
 _GROUP_BYTES = 1 << 20
 """Activations that a CPU computes at once. Measured with 1 MiB of L2 cache per core: all edges of
@@ -78,16 +77,6 @@ _SHARED: dict[str, Callable[[Tensor, int], Tensor]] = {
 """Primitives without weights: all edges that leave a state share the result."""
 
 
-class _Kernels(NamedTuple):
-    """Weights of a primitive on some edges, per half."""
-
-    depthwise: tuple[Tensor, ...]
-    """(edges * channels, 1, k, k)."""
-
-    pointwise: tuple[Tensor, ...]
-    """(edges, channels out, channels in)."""
-
-
 class SeparableConvs(nn.Module):
     """A separable (two halves) or dilated (one half) convolution on every edge.
 
@@ -111,15 +100,15 @@ class SeparableConvs(nn.Module):
             _conv_weight(edges * channels, channels, 1, 1) for _ in range(halves)
         )
 
-    def groups(self, size: int) -> list[_Kernels]:
+    def groups(self, size: int) -> list[Kernels]:
         """Return the weights of up to `size` edges at a time."""
         depthwise = [weight.split(size * self.channels) for weight in self.depthwise]
         pointwise = [
             weight.view(-1, self.channels, self.channels).split(size) for weight in self.pointwise
         ]
         return [
-            _Kernels(first, second)
-            for first, second in zip(
+            Kernels(self.stencil, depthwise, pointwise)
+            for depthwise, pointwise in zip(
                 zip(*depthwise, strict=True), zip(*pointwise, strict=True), strict=True
             )
         ]
@@ -235,7 +224,7 @@ class OutgoingEdges(nn.Module):
             weighted = weights[:, self._column[name], None, None].to(x.dtype) * operations(x)
             addends = weighted.unbind(0)
             edges = [a + b for a, b in zip(edges, addends, strict=True)] if edges else [*addends]
-        return [images_of(rows.unsqueeze(0), size) for rows in edges]
+        return [rows.reshape(len(x), *size, -1).permute(0, 3, 1, 2) for rows in edges]
 
     def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
         results = [
@@ -250,11 +239,10 @@ class OutgoingEdges(nn.Module):
     ) -> list[Tensor | None]:
         """Add the convolutions to the bases, one (edges, pixels, channels) per group of edges."""
         convs = cast("list[SeparableConvs]", list(self.convs.values()))
-        stencils = [conv.stencil for conv in convs]
         kernels = zip(*(conv.groups(group) for conv in convs), strict=True)
         mixes = torch.split(self._columns(list(self.convs), weights).mT, group, dim=1)
         return [
-            _convolve_group(x, part, stencils, mix, base)
+            mixed_convs(x, part, mix, base)
             for part, mix, base in zip(kernels, mixes, bases, strict=True)
         ]
 
@@ -276,33 +264,6 @@ def _group_size(x: Tensor, size: tuple[int, int], edges: int) -> int:
         return edges
     bytes_per_edge = len(x) * x.shape[1] * size[0] * size[1] * x.element_size()
     return max(1, min(edges, _GROUP_BYTES // bytes_per_edge))
-
-
-def _convolve_group(
-    x: Tensor,
-    kernels: Sequence[_Kernels],
-    stencils: Sequence[Stencil],
-    mix: Tensor,
-    base: Tensor | None,
-) -> Tensor:
-    """Return `base` plus the mixture of all convolutions, on some edges.
-
-    Args:
-        x: the state, (batch, channels, h, w).
-        kernels: of each primitive.
-        stencils: of each primitive.
-        mix: weights, (primitives, edges).
-        base: (edges, pixels, channels) or None.
-    """
-    edges = mix.shape[1]
-    first = rectified_depthwise(x, [kernel.depthwise[0] for kernel in kernels], stencils, edges)
-    inputs = []
-    for images, (depthwise, pointwise) in zip(first, kernels, strict=True):
-        for half in range(1, len(depthwise)):
-            images = second_depthwise(images, pointwise[half - 1], depthwise[half])
-        inputs.append(pixel_rows(images, edges))
-    last = torch.stack([kernel.pointwise[-1] for kernel in kernels])
-    return mixed_pointwise_norm(inputs, last, mix, base)
 
 
 def _conv_weight(*shape: int) -> nn.Parameter:

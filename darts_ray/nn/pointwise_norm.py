@@ -25,13 +25,10 @@ the weights'.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-
-from darts_ray.nn.replay import gradients_by_replay
 
 EPSILON = 1e-5
 """Added to variances, as nn.BatchNorm2d does."""
@@ -46,32 +43,12 @@ def pixel_rows(images: Tensor, edges: int) -> Tensor:
     return images.permute(0, 2, 3, 1).reshape(-1, edges, channels).transpose(0, 1)
 
 
-def images_of(rows: Tensor, size: tuple[int, int]) -> Tensor:
-    """Undo `pixel_rows`: view (edges, pixels, channels) as (batch, edges * channels, *size)."""
-    edges, pixels, channels = rows.shape
-    height, width = size
-    images = rows.transpose(0, 1).reshape(
-        pixels // (height * width), height, width, edges * channels
-    )
+def images_of(rows: Tensor, like: Tensor) -> Tensor:
+    """Undo `pixel_rows`: view rows as (batch, edges * channels, height, width) of `like`."""
+    edges, _, channels = rows.shape
+    batch, _, height, width = like.shape
+    images = rows.transpose(0, 1).reshape(batch, height, width, edges * channels)
     return images.permute(0, 3, 1, 2)
-
-
-def mixed_pointwise_norm(
-    inputs: Sequence[Tensor], pointwise: Tensor, mix: Tensor, base: Tensor | None = None
-) -> Tensor:
-    """Return `base + sum_k mix_k BN(pointwise_k inputs_k)` for every edge.
-
-    Args:
-        inputs: K tensors (E, N, I).
-        pointwise: convolution weights, (K, E, O, I).
-        mix: weights of the K operations, (K, E).
-        base: (E, N, O); None for zeros.
-
-    Returns:
-        (E, N, O).
-    """
-    out: Tensor = _MixedPointwiseNorm.apply(base, mix, pointwise, *inputs)
-    return out
 
 
 class LinearMap(NamedTuple):
@@ -96,7 +73,7 @@ def linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> LinearMap:
     for z in inputs:
         z = z.to(pointwise.dtype)
         means.append(z.mean(dim=1))
-        squares.append(torch.bmm(z.mT, z) / z.shape[1])
+        squares.append(_products(z.mT, z) / z.shape[1])
     mean = torch.stack(means)
     covariance = torch.stack(squares) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
     projected = pointwise @ covariance
@@ -123,7 +100,7 @@ def apply_map(
     else:
         out = base + bias.to(base.dtype)
     for z, weight in zip(inputs, mixed.mT.to(out.dtype), strict=True):
-        out.baddbmm_(z, weight)
+        _add_products(out, z, weight)
     return out
 
 
@@ -133,7 +110,7 @@ def map_gradients(
     linear: LinearMap,
     mix: Tensor,
     needs_inputs: bool,
-) -> list[Tensor | None]:
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Return the gradients of mix (K, E), pointwise (K, E, O, I) and each input (E, N, I).
 
     Args:
@@ -145,7 +122,7 @@ def map_gradients(
     """
     pixels = grad.shape[1]
     sums = grad.sum(dim=1, dtype=mix.dtype)  # (E, O)
-    products = torch.stack([torch.bmm(grad.mT, z) for z in inputs]).to(mix.dtype)
+    products = torch.stack([_products(grad.mT, z) for z in inputs]).to(mix.dtype)
     products -= sums.unsqueeze(-1) * linear.mean.unsqueeze(-2)  # G
     correlation = (products * linear.weight).sum(-1)  # h
     mixed = mix[..., None, None] * linear.weight
@@ -156,41 +133,22 @@ def map_gradients(
         for k, z in enumerate(inputs):
             # in memory as the convolution's output z
             target = z.new_empty(pixels, len(z), z.shape[2]).transpose(0, 1).copy_(shift[k])
-            target.baddbmm_(grad, mixed[k].to(z.dtype))
-            grad_inputs[k] = target.baddbmm_(z, shrink[k].to(z.dtype), alpha=-1)
+            _add_products(target, grad, mixed[k].to(z.dtype))
+            _add_products(target, z, shrink[k].to(z.dtype), alpha=-1)
+            grad_inputs[k] = target
     products -= (correlation * linear.scale).unsqueeze(-1) * linear.projected
     products *= (mix.unsqueeze(-1) * linear.scale).unsqueeze(-1)
-    return [correlation.sum(-1), products, *grad_inputs]
+    return correlation.sum(-1), products, grad_inputs
 
 
-class _MixedPointwiseNorm(Function):
-    """Twice differentiable, by replay."""
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Return `a @ b` for each edge; `bmm` runs on one thread if there is one edge."""
+    return torch.mm(a[0], b[0]).unsqueeze(0) if len(a) == 1 else torch.bmm(a, b)
 
-    @staticmethod
-    def forward(
-        ctx: Any, base: Tensor | None, mix: Tensor, pointwise: Tensor, *inputs: Tensor
-    ) -> Tensor:
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            linear = linear_map(inputs, pointwise)
-            out = apply_map(inputs, linear, mix, base)
-        ctx.save_for_backward(mix, pointwise, *linear, *inputs)
-        return out
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        mix, pointwise, *saved = ctx.saved_tensors
-        linear, inputs = LinearMap(*saved[:4]), saved[4:]
-        needs_base, *needs = ctx.needs_input_grad
-        with torch.autocast(grad.device.type, enabled=False):
-            if torch.is_grad_enabled():
-                grads = gradients_by_replay(
-                    lambda mix, pointwise, *inputs: [
-                        apply_map(inputs, linear_map(inputs, pointwise), mix)
-                    ],
-                    [mix, pointwise, *inputs],
-                    needs,
-                    [grad],
-                )
-            else:
-                grads = map_gradients(grad, inputs, linear, mix, any(needs[2:]))
-        return grad if needs_base else None, *grads
+def _add_products(out: Tensor, a: Tensor, b: Tensor, alpha: float = 1) -> None:
+    """Add `alpha * a @ b` to `out` for each edge."""
+    if len(a) == 1:
+        out[0].addmm_(a[0], b[0], alpha=alpha)
+    else:
+        out.baddbmm_(a, b, alpha=alpha)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,13 +37,9 @@ ONE_BY_ONE = {"resources": {"max_concurrent": 1}}
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, StudyResult]]:
     """The same study run in one go, and cut before its select stage and resumed."""
     place = tmp_path_factory.mktemp("studies")
-    sockets = tempfile.mkdtemp(prefix="dr")  # short: sockets' paths may have 107 bytes
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_TMPDIR", sockets)
-    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # on few cores a busy driver would otherwise wait for each worker to spin down
     patch.setenv("OMP_NUM_THREADS", "1")
-    patch.delenv("RAY_ADDRESS", raising=False)
 
     def cut(stage: str, *args: Any, **kwargs: Any) -> list[TrialOutcome]:
         if stage == "select":
@@ -61,7 +55,6 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stud
         resumed = resume_study(str(place / "cut" / "tiny"), quiet=True)
     yield {"whole": whole, "resumed": resumed}
     patch.undo()
-    shutil.rmtree(sockets, ignore_errors=True)
 
 
 def test_resumed_study_equals_the_uninterrupted_one(studies: dict[str, StudyResult]) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import ray
@@ -11,18 +10,10 @@ from darts_ray.errors import ResourceError
 from darts_ray.tune import start_ray
 
 
-@pytest.fixture(autouse=True)
-def environment(ray_variables: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(ray_variables)
-    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ADDRESS"):
-        os.environ.pop(name, None)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def test_an_embedded_ray_is_started_without_telemetry_and_stopped() -> None:
+def test_an_embedded_ray_is_started_without_telemetry_and_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
     with start_ray(ResourcesSection()):
         assert ray.cluster_resources()["CPU"] >= 1
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

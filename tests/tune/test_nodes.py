@@ -9,14 +9,14 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def test_three_nodes_pass_preflight_and_a_study_survives_the_loss_of_one(
-    tmp_path: Path, short_folder: Path, ray_variables: dict[str, str]
+    tmp_path: Path, short_folder: Path
 ) -> None:
     home = short_folder / "home"  # without a token, so that all nodes agree on doing without
     home.mkdir()
     finished = subprocess.run(
         [sys.executable, "-m", "tests.tune.lose_node", str(tmp_path)],
         cwd=REPOSITORY,
-        env={**os.environ, **ray_variables, "HOME": str(home)},
+        env={**os.environ, "HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=400,

@@ -1,0 +1,73 @@
+"""A disk that fills up in mid-run and is emptied again."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune import Callback
+
+from darts_ray.errors import StudyError
+from darts_ray.tune import run_trials
+from tests.tune.stub import StubRun, StubTrainable, epochs_run, stub_study, stub_trials
+
+SEEDS, EPOCHS = 3, 6
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB, where this process may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "darts-ray-test", str(disk)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+class FillDisk(Callback):
+    """Fills the disk when the first trial reports its third epoch."""
+
+    def __init__(self, disk: Path) -> None:
+        self.ballast = disk / "ballast"
+
+    def on_trial_result(self, result: dict[str, Any], **info: Any) -> None:
+        if result["epoch"] != 3 or self.ballast.exists():
+            return
+        with self.ballast.open("wb", buffering=0) as file:
+            for size in (1 << 16, 1 << 10, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def test_a_full_disk_stops_a_stage_that_goes_on_when_there_is_room(
+    tmp_path: Path, small_disk: Path, local_ray: None
+) -> None:
+    (tmp_path / "pause").write_text("0.2")
+    study = stub_study(tmp_path, epochs=EPOCHS, tune={"max_failures": 1})
+    storage = str(small_disk / "study")
+    trials = stub_trials(study, SEEDS)
+    filler = FillDisk(small_disk)
+    outcomes = run_trials(
+        "search", StubTrainable, trials, study, storage, resume=False, callbacks=[filler]
+    )
+    print([(o.status, o.error) for o in outcomes])
+    filler.ballast.unlink()
+    (tmp_path / "pause").unlink()
+    outcomes = run_trials("search", StubTrainable, trials, study, storage, resume=True)
+    for seed, outcome in enumerate(outcomes):
+        assert outcome.status == "done", outcome.error
+        run = StubRun(study.search_config({}, seed), log=False)
+        expected = [run.run_epoch()["validation_accuracy"] for _ in range(EPOCHS)]
+        assert [epoch["validation_accuracy"] for epoch in outcome.history] == expected

@@ -1,0 +1,96 @@
+"""A study as a job of a running cluster, submitted from an empty folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from darts_ray.study import load_study
+
+REPOSITORY = Path(__file__).parents[2]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+SMALL = (
+    "seeds=[0]",
+    "retrain.seeds=[0]",
+    "search.optim.order=first",
+    "search.epochs=1",
+    "search.max_steps=2",
+    "select.epochs=1",
+    "select.max_steps=2",
+    "retrain.epochs=1",
+    "retrain.max_steps=2",
+    "data.max_train=128",
+    "data.max_test=64",
+)
+
+
+@pytest.fixture
+def environment(short_folder: Path) -> dict[str, str]:
+    home = short_folder / "submitter"  # where the head writes its token and the submitter reads it
+    home.mkdir()
+    return {**os.environ, "HOME": str(home)}
+
+
+@pytest.fixture
+def dashboard(short_folder: Path, tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Start a head node with two CPUs; return its dashboard's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*RAY, "start", "--head", "--block", "--port=0", "--num-cpus=2"]
+    log = tmp_path / "head.log"
+    with log.open("w") as output:
+        head = psutil.Popen(
+            [*command, f"--dashboard-port={port}", f"--temp-dir={short_folder / 'head'}"],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in log.read_text():
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        started = head.children(recursive=True)
+        head.terminate()
+        head.wait(60)
+        _, alive = psutil.wait_procs(started, timeout=10)
+        for process in alive:
+            process.kill()
+
+
+def test_a_submitted_job_runs_a_study_to_the_end(
+    tmp_path: Path, dashboard: str, environment: dict[str, str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    study = [sys.executable, f"{REPOSITORY}/pipelines/study.py"]
+    config = f"{REPOSITORY}/configs/quickstart.yaml"
+    words = [w for value in (*SMALL, f"output={tmp_path}/runs") for w in ("--set", value)]
+    submit = [*RAY, "job", "submit", "--address", dashboard, "--working-dir", str(empty)]
+    done = subprocess.run(
+        [*submit, "--", *study, config, *words],
+        cwd=empty,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "succeeded" in done.stdout + done.stderr
+    result = load_study(tmp_path / "runs" / "quickstart")
+    assert len(result.test_scores) == 1
+    assert (tmp_path / "runs" / "quickstart" / "best.onnx").exists()
+    assert list(empty.iterdir()) == []
