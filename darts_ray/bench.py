@@ -20,7 +20,7 @@ from torch import Tensor
 from darts_ray.config import RecurrentSupernetConfig, SearchConfig, StudyConfig
 from darts_ray.data import ImageInfo, TextInfo, open_data
 from darts_ray.errors import DartsError, ResourceError
-from darts_ray.nn.execution import resolve_device, seed_everything
+from darts_ray.nn.execution import keep_freed_memory, resolve_device, seed_everything
 from darts_ray.search import BilevelStep
 from darts_ray.search.build import build_supernet
 
@@ -216,6 +216,7 @@ def _measure_and_send(
     num_threads: int,
 ) -> None:
     torch.set_num_threads(num_threads)
+    keep_freed_memory()
     try:
         sender.send(measure_step(config, info, steps=steps, warmup=warmup))
     except (DartsError, RuntimeError, MemoryError) as error:

@@ -161,7 +161,7 @@ def _branches(
             continue
         rows = pixel_rows(first, edges)
         inner = next(known, None) or linear_map([rows], kernel.pointwise[0].unsqueeze(0))
-        normalised = images_of(apply_map([rows], inner, _ones(mix)), first)
+        normalised = images_of(apply_map([rows], inner), first)
         rectified = F.relu(normalised, inplace=True)
         branches.append(_Branch(first, inner, rectified, _convolve(rectified, kernel, 1)))
     return branches
@@ -240,7 +240,7 @@ def _second_half_gradients(
     grad = input_gradient(grad, depthwise, stencil, rectified)
     grad = torch.ops.aten.threshold_backward(grad, rectified, 0)
     _, (grad_pointwise,), (rows,) = map_gradients(
-        pixel_rows(grad, edges), [pixel_rows(first, edges)], inner, _ones(mix), True
+        pixel_rows(grad, edges), [pixel_rows(first, edges)], inner, None, True
     )
     assert rows is not None
     return images_of(rows, first), grad_depthwise, grad_pointwise
@@ -283,8 +283,3 @@ def _sum_of_copies(wide: Tensor, copies: int) -> Tensor:
     batch, channels, height, width = wide.shape
     rows = wide.permute(0, 2, 3, 1).view(batch, height, width, copies, channels // copies)
     return rows.sum(3).permute(0, 3, 1, 2)
-
-
-def _ones(mix: Tensor) -> Tensor:
-    """Return weights that leave a single operation as it is, (1, E)."""
-    return mix.new_ones(1, mix.shape[1])

@@ -73,9 +73,10 @@ def linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> LinearMap:
     for z in inputs:
         z = z.to(pointwise.dtype)
         means.append(z.mean(dim=1))
-        squares.append(_products(z.mT, z) / z.shape[1])
+        squares.append(_products(z.mT, z))
     mean = torch.stack(means)
-    covariance = torch.stack(squares) - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+    covariance = torch.stack(squares) / inputs[0].shape[1]
+    covariance = covariance - mean.unsqueeze(-1) * mean.unsqueeze(-2)
     projected = pointwise @ covariance
     # rounding can make the variance of a constant channel negative
     scale = torch.rsqrt((projected * pointwise).sum(-1).clamp(min=0) + EPSILON)
@@ -83,23 +84,32 @@ def linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> LinearMap:
 
 
 def apply_map(
-    inputs: Sequence[Tensor], linear: LinearMap, mix: Tensor, base: Tensor | None = None
+    inputs: Sequence[Tensor],
+    linear: LinearMap,
+    mix: Tensor | None = None,
+    base: Tensor | None = None,
 ) -> Tensor:
     """Return `base + sum_k mix_k (W_k inputs_k + b_k)`; differentiable.
+
+    Args:
+        inputs: K tensors (E, N, I).
+        linear: the map.
+        mix: weights of the K operations, (K, E); None for ones.
+        base: (E, N, O); None for zeros.
 
     Returns:
         (E, N, O), in memory as `base`; without it (N, E, O), as a convolution over images with
         E * O channels reads it.
     """
-    mixed = mix[..., None, None] * linear.weight
-    bias = -(mixed @ linear.mean.unsqueeze(-1)).squeeze(-1).sum(0).unsqueeze(1)
+    mixed = _mixed(linear, mix)
+    bias = (mixed * linear.mean.unsqueeze(-2)).sum((0, -1)).neg()  # (E, O)
+    weights = mixed.to(inputs[0].dtype).mT.unbind(0)
     if base is None:
-        edges, pixels, _ = inputs[0].shape
-        out = inputs[0].new_empty(pixels, edges, bias.shape[-1]).transpose(0, 1)
-        out.copy_(bias)
+        out = _affine(bias.to(inputs[0].dtype), inputs[0], weights[0])
+        inputs, weights = inputs[1:], weights[1:]
     else:
-        out = base + bias.to(base.dtype)
-    for z, weight in zip(inputs, mixed.mT.to(out.dtype), strict=True):
+        out = base + bias.unsqueeze(1).to(base.dtype)
+    for z, weight in zip(inputs, weights, strict=True):
         _add_products(out, z, weight)
     return out
 
@@ -108,7 +118,7 @@ def map_gradients(
     grad: Tensor,
     inputs: Sequence[Tensor],
     linear: LinearMap,
-    mix: Tensor,
+    mix: Tensor | None,
     needs_inputs: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Return the gradients of mix (K, E), pointwise (K, E, O, I) and each input (E, N, I).
@@ -117,28 +127,33 @@ def map_gradients(
         grad: gradient of the output, (E, N, O).
         inputs: of the forward pass, as are the next two.
         linear: the map.
-        mix: weights of the operations.
+        mix: weights of the operations; None for ones.
         needs_inputs: whether to compute the inputs' gradients.
     """
-    pixels = grad.shape[1]
-    sums = grad.sum(dim=1, dtype=mix.dtype)  # (E, O)
-    products = torch.stack([_products(grad.mT, z) for z in inputs]).to(mix.dtype)
+    pixels, dtype = grad.shape[1], linear.weight.dtype
+    sums = grad.sum(dim=1, dtype=dtype)  # (E, O)
+    products = torch.stack([_products(grad.mT, z) for z in inputs]).to(dtype)
     products -= sums.unsqueeze(-1) * linear.mean.unsqueeze(-2)  # G
     correlation = (products * linear.weight).sum(-1)  # h
-    mixed = mix[..., None, None] * linear.weight
     grad_inputs: list[Tensor | None] = [None] * len(inputs)
     if needs_inputs:
-        shrink = mixed.mT @ ((correlation / pixels).unsqueeze(-1) * linear.weight)  # a S
-        shift = linear.mean.unsqueeze(-2) @ shrink - (sums / pixels).unsqueeze(-2) @ mixed  # a c
+        mixed = _mixed(linear, mix)
+        shrink = mixed.mT @ ((correlation / -pixels).unsqueeze(-1) * linear.weight)  # -a S
+        means = linear.mean.unsqueeze(-2) @ shrink + (sums / pixels).unsqueeze(-2) @ mixed
+        shift = means.squeeze(-2).neg().to(grad.dtype)  # a c
+        mixed, shrink = mixed.to(grad.dtype), shrink.to(grad.dtype)
         for k, z in enumerate(inputs):
-            # in memory as the convolution's output z
-            target = z.new_empty(pixels, len(z), z.shape[2]).transpose(0, 1).copy_(shift[k])
-            _add_products(target, grad, mixed[k].to(z.dtype))
-            _add_products(target, z, shrink[k].to(z.dtype), alpha=-1)
+            target = _affine(shift[k], grad, mixed[k])  # in memory as the convolution's output z
+            _add_products(target, z, shrink[k])
             grad_inputs[k] = target
     products -= (correlation * linear.scale).unsqueeze(-1) * linear.projected
-    products *= (mix.unsqueeze(-1) * linear.scale).unsqueeze(-1)
+    scale = linear.scale if mix is None else mix.unsqueeze(-1) * linear.scale
+    products *= scale.unsqueeze(-1)
     return correlation.sum(-1), products, grad_inputs
+
+
+def _mixed(linear: LinearMap, mix: Tensor | None) -> Tensor:
+    return linear.weight if mix is None else mix[..., None, None] * linear.weight
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
@@ -146,9 +161,23 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     return torch.mm(a[0], b[0]).unsqueeze(0) if len(a) == 1 else torch.bmm(a, b)
 
 
-def _add_products(out: Tensor, a: Tensor, b: Tensor, alpha: float = 1) -> None:
-    """Add `alpha * a @ b` to `out` for each edge."""
+def _add_products(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add `a @ b` to `out` for each edge."""
     if len(a) == 1:
-        out[0].addmm_(a[0], b[0], alpha=alpha)
+        out[0].addmm_(a[0], b[0])
     else:
-        out.baddbmm_(a, b, alpha=alpha)
+        out.baddbmm_(a, b)
+
+
+def _affine(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return `bias + a @ b` for each edge, (E, N, O), in memory (N, E, O).
+
+    Args:
+        bias: (E, O).
+        a: (E, N, I).
+        b: (E, I, O).
+    """
+    if len(a) == 1:
+        return torch.addmm(bias[0], a[0], b[0]).unsqueeze(0)
+    out = a.new_empty(a.shape[1], *bias.shape).transpose(0, 1).copy_(bias.unsqueeze(1))
+    return out.baddbmm_(a, b)

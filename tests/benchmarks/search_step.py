@@ -23,6 +23,7 @@ from torch import Tensor
 
 from darts_ray.config import SearchOptimConfig
 from darts_ray.nn import ConvSupernet, RecurrentSupernet
+from darts_ray.nn.execution import keep_freed_memory
 from darts_ray.search import BilevelStep
 from tests.benchmarks.plain_step import PlainStep
 from tests.reference.conv_supernet import ReferenceConvSupernet
@@ -75,6 +76,8 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Time steps of one side in this process."""
     device = torch.device(arguments.device)
+    if arguments.side == "ours":
+        keep_freed_memory()  # as every trial does
     torch.manual_seed(0)
     optim = SearchOptimConfig(
         order=arguments.order, **(RECURRENT if arguments.space == "recurrent" else {})

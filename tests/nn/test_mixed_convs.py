@@ -85,9 +85,7 @@ def plain(
     return torch.stack(totals)
 
 
-def check(
-    branches: Sequence[Branch], edges: int, channels: int, size: tuple[int, int]
-) -> None:
+def check(branches: Sequence[Branch], edges: int, channels: int, size: tuple[int, int]) -> None:
     inputs = make_inputs(branches, edges, channels, size)
     x, mix, base, *weights = inputs
     ours = mixed_convs(x, kernels_of(branches, weights), mix, base)

@@ -102,9 +102,7 @@ def test_one_trial_against_the_bare_loop(
     assert ratio < 1.2
 
 
-def test_eight_tiny_trials_on_two_cpus(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_eight_tiny_trials_on_two_cpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(4)
     clock = Clock()
     outcomes = run_trials(
