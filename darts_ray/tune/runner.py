@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from darts_ray.config import StudyConfig
-from darts_ray.errors import ConfigError
+from darts_ray.errors import ConfigError, TrialsFailedError
 from darts_ray.tune.reading import read_outcomes
 from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
 from darts_ray.tune.trainables import RunTrainable, resolve_values
@@ -27,6 +28,7 @@ from darts_ray.tune.trial_folder import EndingRecorder, TrialFolder
 from darts_ray.tune.trial_list import TrialList
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
 
+FULL_DISK_BYTES = 1 << 20
 PBT_CHECKPOINTS = 4
 SEARCH = "search"
 """The stage on which schedulers and searchers act; later ones compare like with like."""
@@ -65,6 +67,7 @@ def run_trials(
     Raises:
         ConfigError: a trial's configuration is wrong; nothing has been started.
         KeyboardInterrupt: after SIGINT, when everything that a resume needs is on disk.
+        TrialsFailedError: the disk became full; what was written before is whole.
     """
     specs = [_checked(spec, trainable) for spec in trials]
     fs, root = pyarrow.fs.FileSystem.from_uri(storage)
@@ -77,12 +80,19 @@ def run_trials(
     if not (found and all(folder.ended for folder in found.values())):
         tuner = _make_tuner(stage, trainable, queue, study, storage, callbacks)
         with _tune_environment(one_at_a_time=searcher is not None), _interrupts():
-            tuner.fit()
+            try:
+                tuner.fit()
+            except Exception as error:
+                if _is_full(fs, root):  # Tune trips over what it could not write
+                    raise _full_disk(storage) from error
+                raise
         errors = {
             name: _error_text(trial)
             for name, trial in queue.trials.items()
             if trial.status == Trial.ERROR
         }
+        if errors and _is_full(fs, root):
+            raise _full_disk(storage)
     outcomes = []
     for outcome in read_outcomes(stage, specs, storage):
         error = errors.get(outcome.name)
@@ -156,6 +166,17 @@ def _error_text(trial: Trial) -> str:
     lines = str(error or trial.get_error() or "unknown error").strip().splitlines()
     kind = f"{type(error).__name__}: " if error is not None else ""
     return f"{kind}{lines[0] if lines else 'no message'}"
+
+
+def _is_full(fs: pyarrow.fs.FileSystem, root: str) -> bool:
+    return isinstance(fs, pyarrow.fs.LocalFileSystem) and shutil.disk_usage(root).free < FULL_DISK_BYTES
+
+
+def _full_disk(storage: str) -> TrialsFailedError:
+    return TrialsFailedError(
+        f"The disk that holds {storage} is full, so trials could not go on. Make room on it, then"
+        f" continue from the last checkpoints: darts-ray resume {storage}"
+    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray.tune import Callback
 
-from darts_ray.errors import StudyError
+from darts_ray.errors import TrialsFailedError
 from darts_ray.tune import run_trials
 from tests.tune.stub import StubRun, StubTrainable, epochs_run, stub_study, stub_trials
 
@@ -59,10 +59,10 @@ def test_a_full_disk_stops_a_stage_that_goes_on_when_there_is_room(
     storage = str(small_disk / "study")
     trials = stub_trials(study, SEEDS)
     filler = FillDisk(small_disk)
-    outcomes = run_trials(
-        "search", StubTrainable, trials, study, storage, resume=False, callbacks=[filler]
-    )
-    print([(o.status, o.error) for o in outcomes])
+    with pytest.raises(TrialsFailedError, match=f"{storage} is full.*darts-ray resume {storage}"):
+        run_trials(
+            "search", StubTrainable, trials, study, storage, resume=False, callbacks=[filler]
+        )
     filler.ballast.unlink()
     (tmp_path / "pause").unlink()
     outcomes = run_trials("search", StubTrainable, trials, study, storage, resume=True)
@@ -71,3 +71,5 @@ def test_a_full_disk_stops_a_stage_that_goes_on_when_there_is_room(
         run = StubRun(study.search_config({}, seed), log=False)
         expected = [run.run_epoch()["validation_accuracy"] for _ in range(EPOCHS)]
         assert [epoch["validation_accuracy"] for epoch in outcome.history] == expected
+        # the epoch that could not be saved: once again at the retry, once again at the resume
+        assert len(epochs_run(tmp_path, seed)) <= EPOCHS + 2
