@@ -88,7 +88,11 @@ def num_parameters(config: StudyConfig, genotype: Genotype, info: ImageInfo | Te
     elif config.select is not None:
         trial = config.select_config(values, 0)
     else:
-        trial = RetrainConfig.model_validate({"data": config.data, "genotype": values})
+        paper: dict[str, object] = {"data": config.data, "genotype": values}
+        if not config.data.is_text:
+            # not counted anyway, and the paper's does not fit every image that a search takes
+            paper["network"] = {"auxiliary": False}
+        trial = RetrainConfig.model_validate(paper)
     with torch.device("meta"):
         return num_weights(build_network(trial, info))
 

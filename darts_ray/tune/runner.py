@@ -169,7 +169,10 @@ def _error_text(trial: Trial) -> str:
 
 
 def _is_full(fs: pyarrow.fs.FileSystem, root: str) -> bool:
-    return isinstance(fs, pyarrow.fs.LocalFileSystem) and shutil.disk_usage(root).free < FULL_DISK_BYTES
+    return (
+        isinstance(fs, pyarrow.fs.LocalFileSystem)
+        and shutil.disk_usage(root).free < FULL_DISK_BYTES
+    )
 
 
 def _full_disk(storage: str) -> TrialsFailedError:

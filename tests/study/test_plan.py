@@ -4,8 +4,12 @@ from pathlib import Path
 import pytest
 
 from darts_ray.config import ResourcesSection, StudyConfig
+from darts_ray.data import ImageInfo
 from darts_ray.errors import ConfigError, DataError
+from darts_ray.space import zoo
 from darts_ray.study.plan import concurrent_trials, num_trials, plan_study
+from darts_ray.study.probe import num_parameters
+from tests.study.fabricated import image_config
 
 TINY = {
     "name": "tiny",
@@ -76,3 +80,10 @@ def test_stages_without_sections_are_not_planned() -> None:
     config = StudyConfig.model_validate({"name": "r", "retrain": {"genotype": "DARTS_V2"}})
     assert num_trials(config) == {"retrain": 1}
     assert math.isclose(sum(num_trials(config).values()), 1)
+
+
+def test_a_cell_has_a_size_without_a_section_that_trains_it(tmp_path: Path) -> None:
+    """The paper's auxiliary head does not fit such images, and is not counted."""
+    config = image_config(tmp_path, select=None, retrain=None, export=None)
+    digits = ImageInfo(10, tuple("0123456789"), 1, (8, 8), (0.5,), (0.5,), 100, "")
+    assert num_parameters(config, zoo["DARTS_V2"], digits) > 3e6

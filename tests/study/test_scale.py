@@ -29,7 +29,11 @@ def test_200_trials_that_cost_nothing(
     monkeypatch.setattr(stages, "SearchTrainable", StubTrainable)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     study = stub_study(
-        tmp_path, epochs=2, output=str(tmp_path / "runs"), seeds=list(range(TRIALS))
+        tmp_path,
+        epochs=2,
+        output=str(tmp_path / "runs"),
+        seeds=list(range(TRIALS)),
+        search={"batch_size": 32},
     )
     driver = psutil.Process()
     with start_ray(ResourcesSection()):

@@ -17,6 +17,10 @@ from darts_ray.space import zoo
 from darts_ray.tune import SearchTrainable, TrialSpec
 
 
+ALPHAS = {cell: [[1 / 8] * 8] * 14 for cell in ("normal", "reduce")}
+"""Softmaxed and undecided, of the DARTS space."""
+
+
 class StubRun:
     """Draws its metrics from a generator whose state is all it has."""
 
@@ -40,7 +44,7 @@ class StubRun:
             "train_loss": 1 / (1 + self._total),
             "validation_accuracy": self._total / (1 + self._total),
             "weight_lr": self.config.optim.weight_lr,
-            "alphas": {"normal": [[0.5, 0.5]]},
+            "alphas": ALPHAS,
             "genotype": zoo["DARTS_V2"].to_json(),
         }
 
