@@ -82,9 +82,9 @@ def run_trials(
         with _tune_environment(one_at_a_time=searcher is not None), _interrupts():
             try:
                 tuner.fit()
-            except Exception as error:
+            except Exception as failure:
                 if _is_full(fs, root):  # Tune trips over what it could not write
-                    raise _full_disk(storage) from error
+                    raise _full_disk(storage) from failure
                 raise
         errors = {
             name: _error_text(trial)

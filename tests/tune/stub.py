@@ -16,7 +16,6 @@ from darts_ray.config import SearchConfig, StudyConfig, build_config
 from darts_ray.space import zoo
 from darts_ray.tune import SearchTrainable, TrialSpec
 
-
 ALPHAS = {cell: [[1 / 8] * 8] * 14 for cell in ("normal", "reduce")}
 """Softmaxed and undecided, of the DARTS space."""
 

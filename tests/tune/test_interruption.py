@@ -73,7 +73,8 @@ def test_a_stage_goes_on_after_its_driver_was_interrupted(
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert not alive
         for process in agents:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
     finally:
         driver.kill()
         driver.wait()

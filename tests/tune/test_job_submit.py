@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -66,7 +67,8 @@ def dashboard(short_folder: Path, tmp_path: Path, environment: dict[str, str]) -
         head.wait(60)
         _, alive = psutil.wait_procs(started, timeout=10)
         for process in alive:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def test_a_submitted_job_runs_a_study_to_the_end(

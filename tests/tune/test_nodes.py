@@ -22,5 +22,6 @@ def test_three_nodes_pass_preflight_and_a_study_survives_the_loss_of_one(
         timeout=400,
         check=False,
     )
-    assert finished.returncode == 0, finished.stderr
+    logs = [log.read_text()[-2000:] for log in short_folder.glob("ray/session_*/logs/gcs_server*")]
+    assert finished.returncode == 0, "\n".join([finished.stderr, *logs])
     assert "the study survived" in finished.stdout
