@@ -56,7 +56,7 @@ class LiveView(Callback):
         self._epochs_before: int | None = None
         self._last_drawn = 0.0
         self._states: dict[str, str] = {}
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, str]] = {}  # epoch and score
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Begin to show the stage."""
@@ -84,7 +84,7 @@ class LiveView(Callback):
         **info: Any,
     ) -> None:
         """Show an epoch."""
-        self._seen[trial.trial_id] = int(result.get("epoch", 0))
+        self._seen[trial.trial_id] = int(result.get("epoch", 0)), _score(result)
         every = max(1, self._epochs // 10)
         if self._live is None and not self._quiet and result.get("epoch", 0) % every == 0:
             self._print(f"{self._label(trial, result)}, {self._remaining(trials)}")
@@ -160,7 +160,9 @@ class LiveView(Callback):
         )
         for trial in shown[:MAX_ROWS]:
             epoch = f"{self._epoch(trial)}/{self._epochs}"
-            score = _score(trial.run_metadata.last_result)
+            # Tune takes a result over only after telling its callbacks
+            _, score = self._seen.get(trial.trial_id, (0, ""))
+            score = score or _score(trial.run_metadata.last_result)
             table.add_row(trial.trial_id, states[trial.trial_id], epoch, score)
         if len(shown) > MAX_ROWS:
             table.add_row(f"and {len(shown) - MAX_ROWS} more", "", "", "")
@@ -169,7 +171,7 @@ class LiveView(Callback):
     def _epoch(self, trial: Trial) -> int:
         """Return how many epochs a trial has done, those before this driver began included."""
         before = int(trial.run_metadata.last_result.get("epoch", 0))
-        return max(before, self._seen.get(trial.trial_id, 0))
+        return max(before, self._seen.get(trial.trial_id, (0, ""))[0])
 
     def _label(self, trial: Trial, result: Mapping[str, Any]) -> str:
         epoch = f"epoch {result.get('epoch', 0)}/{self._epochs}"
