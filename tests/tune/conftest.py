@@ -15,8 +15,6 @@ def quiet_ray() -> Iterator[None]:
         patch.setenv("RAY_LOGGER_LEVEL", "warning")
         # on few cores a busy driver would otherwise wait for each worker to spin down
         patch.setenv("OMP_NUM_THREADS", "1")
-        # on a machine that stalls, half a minute is not enough for Ray's first process
-        patch.setenv("RAY_gcs_server_port_wait_time_s", "120")
         yield
 
 

@@ -36,7 +36,8 @@ SMALL = (
 def environment(short_folder: Path) -> dict[str, str]:
     home = short_folder / "submitter"  # where the head writes its token and the submitter reads it
     home.mkdir()
-    return {**os.environ, "HOME": str(home)}
+    inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    return {**inherited, "HOME": str(home)}
 
 
 @pytest.fixture
