@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from darts_ray import __version__
-from darts_ray.config import StudyConfig, load_config
+from darts_ray.config import StudyConfig, build_config, load_config
 from darts_ray.errors import ConfigError, DartsError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
 
     planned = plan_study(load_config(config, overrides or ()))
     if as_json:
-        _print_json({**asdict(planned), "hours": planned.hours})
+        _print_json({**asdict(planned), "hours": planned.hours, "gpu_hours": planned.gpu_hours})
         return
     table = Table(title=f"{planned.folder}")
     for heading in ("stage", "trials", "at a time", "epochs each", "time", "checkpoints"):
@@ -115,7 +115,8 @@ def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
     stdout.print(f"Settings: {settings}. Seeds: {', '.join(map(str, planned.seeds))}.")
     stdout.print(
         f"Each trial gets {planned.cpus_per_trial:g} CPUs and {planned.gpus_per_trial:g} GPUs;"
-        f" estimated time of all stages: {_duration(planned.hours)}."
+        f" estimated time of all stages: {_duration(planned.hours)}"
+        f" ({planned.gpu_hours:.2f} GPU-hours)."
     )
     for note in planned.notes:
         stdout.print(note)
@@ -160,7 +161,7 @@ def retrain(
     if genotype is not None:
         chosen = loaded.retrain.model_copy(update={"genotype": find_genotype(genotype).to_dict()})
         alone = loaded.model_copy(update={"retrain": chosen, "search": None, "select": None})
-        loaded = StudyConfig.model_validate(alone.model_dump())
+        loaded = build_config(alone.model_dump(), str(config))
     _run(loaded, ("retrain", "export", "report"), quiet=quiet, resume=resume)
 
 
@@ -181,7 +182,7 @@ def export(folder: Folder, quiet: Quiet = False) -> None:
 
     config = load_study(folder).config
     if config.export is None:
-        config = StudyConfig.model_validate({**config.model_dump(), "export": {}})
+        config = build_config({**config.model_dump(), "export": {}}, folder)
     _run(config, ("export", "report"), quiet=quiet, resume=True)
 
 

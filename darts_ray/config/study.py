@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from darts_ray.config.base import (
     Fraction,
@@ -19,11 +19,22 @@ from darts_ray.config.base import (
 from darts_ray.config.data import DataConfig
 from darts_ray.config.messages import explain
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
-from darts_ray.config.search import SearchConfig, fill_network_kind
+from darts_ray.config.search import SearchConfig, SpaceConfig, fill_network_kind
 from darts_ray.errors import ConfigError
 
 AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
-Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+FOLLOWERS = {"optim.weight_lr_min": "optim.weight_lr"}
+"""Search values that are derived from another one where they are not given."""
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is listed twice")
+    return seeds
+
+
+# why distinct: trials are named by their seed, and one name stands for one trial
+Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 @dataclass(frozen=True)
@@ -129,17 +140,12 @@ class StudyConfig(Model):
         values = dict(values)
         for section in ("select", "retrain"):
             if isinstance(values.get(section), dict):
+                if "data" in values[section]:
+                    raise ConfigError(f"{section}.data: give 'data' at the top level instead.")
                 filled = fill_network_kind({"data": values.get("data"), **values[section]})
                 assert isinstance(filled, dict)
                 values[section] = {k: v for k, v in filled.items() if k != "data"}
         return values
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("a seed is listed twice")
-        return value
 
     @model_validator(mode="after")
     def _check_stages(self) -> StudyConfig:
@@ -151,6 +157,8 @@ class StudyConfig(Model):
             raise ValueError("retrain.genotype: needed when the study has no search section")
         if self.export is not None and self.retrain is None:
             raise ValueError("export: needs a retrain section, which trains what is exported")
+        if self.export is not None and self.export.quantize and self.data.is_text:
+            raise ValueError("export.quantize: is for images; leave it out for text")
         if self.search is not None:
             self._check_search()
         if self.retrain is not None and self.retrain.genotype is not None:
@@ -163,12 +171,21 @@ class StudyConfig(Model):
             if fixed in self.search:
                 top = "data" if fixed == "data" else "seeds"
                 raise ConfigError(f"search.{fixed}: give {top!r} at the top level instead.")
+        for setting in _one_by_one(self.search_axes()):
+            self.search_config(setting, self.seeds[0])
+
+    def resolved(self) -> StudyConfig:
+        """Return the same study with every default of the search section written out.
+
+        Axes stay as they were given, whole sections among them; what would follow an axis (a
+        `weight_lr_min` that is not given follows `weight_lr`) stays unwritten.
+        """
+        if self.search is None:
+            return self
         axes = self.search_axes()
-        first = {name: axis.values[0] for name, axis in axes.items()}
-        self.search_config(first, self.seeds[0])
-        for name, axis in axes.items():
-            for value in axis.values[1:]:
-                self.search_config({**first, name: value}, self.seeds[0])
+        trial = self.search_config(next(_one_by_one(axes)), self.seeds[0])
+        complete = trial.model_dump(mode="json", exclude={"data", "seed"})
+        return self.model_copy(update={"search": _write_out(self.search, complete, axes, "")})
 
     def search_axes(self) -> dict[str, Axis]:
         """Return the searched-over scalars by dotted name, such as `optim.xi`."""
@@ -201,10 +218,8 @@ class StudyConfig(Model):
     def _retrain(
         self, section: str, recipe: dict[str, Any], genotype: str | dict[str, Any], seed: int
     ) -> RetrainConfig:
-        space = (self.search or {}).get("space")
         # the searched cells may hold operations that only these modules register
-        own = space.get("imports", ()) if isinstance(space, Mapping) else ()
-        imports = tuple(dict.fromkeys([*own, *recipe["imports"]]))
+        imports = tuple(dict.fromkeys([*self._space_imports(), *recipe["imports"]]))
         values = {
             **recipe,
             "data": self.data,
@@ -216,6 +231,30 @@ class StudyConfig(Model):
             return RetrainConfig.model_validate(values)
         except ValidationError as error:
             raise ConfigError(explain(error, RetrainConfig, prefix=section)) from error
+
+    def _space_imports(self) -> Iterator[str]:
+        """Yield the modules of every space that is searched."""
+        if self.search is None:
+            return
+        for setting in _one_by_one(self.search_axes(), within="space"):
+            space = self.search_config(setting, self.seeds[0]).space
+            if isinstance(space, SpaceConfig):
+                yield from space.imports
+
+
+def _one_by_one(axes: Mapping[str, Axis], within: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the setting of all first values, then those that differ from it in one value.
+
+    Args:
+        axes: by dotted name.
+        within: vary only the axes of this section; empty: all.
+    """
+    first = {name: axis.values[0] for name, axis in axes.items()}
+    yield first
+    for name, axis in axes.items():
+        if not within or name.partition(".")[0] == within:
+            for value in axis.values[1:]:
+                yield {**first, name: value}
 
 
 def _find_axes(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Axis]]:
@@ -256,3 +295,22 @@ def _fill(values: Mapping[str, Any], setting: Mapping[str, Any], prefix: str) ->
         else:
             filled[key] = value
     return filled
+
+
+def _write_out(
+    given: Mapping[str, Any], complete: Mapping[str, Any], axes: Mapping[str, Axis], prefix: str
+) -> dict[str, Any]:
+    """Complete what is given, in its order: the order of the axes names the trials."""
+    written: dict[str, Any] = {}
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if name in axes:
+            written[key] = value
+        elif isinstance(value, Mapping):
+            written[key] = _write_out(value, complete[key], axes, f"{name}.")
+        else:
+            written[key] = complete[key]
+    for key, value in complete.items():
+        if key not in given and FOLLOWERS.get(f"{prefix}{key}") not in axes:
+            written[key] = value
+    return written

@@ -122,6 +122,10 @@ class ImageSplit:
             yield batch, labels[indices]
 
 
+def nothing_to_check() -> None:
+    """Check nothing: for data in memory."""
+
+
 @dataclass(frozen=True)
 class ImageData:
     """An opened image dataset.
@@ -129,11 +133,21 @@ class ImageData:
     Attributes:
         train: all images that may be used to learn or to choose anything.
         test_opener: what `open_test` calls.
+        test_checker: what `check_test` calls.
     """
 
     info: ImageInfo
     train: Split
     test_opener: Callable[[], Split]
+    test_checker: Callable[[], None] = nothing_to_check
+
+    def check_test(self) -> None:
+        """Insist that there is a test set, before a training that ends with it; opens nothing.
+
+        Raises:
+            DataError: it is missing.
+        """
+        self.test_checker()
 
     def open_test(self) -> Split:
         """Open the test set, for a final evaluation only.
@@ -172,12 +186,22 @@ class TextData:
         train: int64 token numbers (num_train,).
         valid: int64 token numbers (num_valid,).
         test_opener: what `open_test` calls.
+        test_checker: what `check_test` calls.
     """
 
     info: TextInfo
     train: Tensor
     valid: Tensor
     test_opener: Callable[[], Tensor]
+    test_checker: Callable[[], None] = nothing_to_check
+
+    def check_test(self) -> None:
+        """Insist that there is a test text, before a training that ends with it; opens nothing.
+
+        Raises:
+            DataError: it is missing.
+        """
+        self.test_checker()
 
     def open_test(self) -> Tensor:
         """Open the test text, for a final evaluation only: int64 token numbers (num_test,).

@@ -72,15 +72,28 @@ def open_folder(config: DataConfig) -> ImageData:
         num_train=len(split),
         fingerprint=listing.fingerprint,
     )
-    return ImageData(info, split, lambda: _open_test(config, names, view))
+    return ImageData(
+        info,
+        split,
+        lambda: _open_test(config, names, view),
+        lambda: _check_classes(_test_folder(config), names),
+    )
 
 
-def _open_test(config: DataConfig, names: tuple[str, ...], view: FolderView) -> FolderSplit:
+def _test_folder(config: DataConfig) -> Path:
     assert config.path is not None
-    root = Path(config.path).expanduser() / "val"
+    return Path(config.path).expanduser() / "val"
+
+
+def _check_classes(root: Path, names: tuple[str, ...]) -> None:
     unknown = sorted(set(_class_names(root)) - set(names))
     if unknown:
         raise DataError(f"{root / unknown[0]}: train has no such class; remove or rename it.")
+
+
+def _open_test(config: DataConfig, names: tuple[str, ...], view: FolderView) -> FolderSplit:
+    root = _test_folder(config)
+    _check_classes(root, names)
     listing = _list(root, names, config.max_test, config.split_seed)
     return _split(root, listing, view, config)
 

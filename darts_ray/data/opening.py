@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from darts_ray.data.english import english_words
 from darts_ray.data.folder_opening import open_folder
 from darts_ray.data.normalisation import normalisation
 from darts_ray.data.sources import ImageSource, Part, image_source
-from darts_ray.data.text import TextPart, build_text_data, read_words
+from darts_ray.data.text import TextPart, build_text_data, find_words, read_words
 from darts_ray.errors import DataError
 
 # Settings that shape the decoded pixels; with the files they name a cache file.
@@ -61,6 +62,7 @@ def open_images(config: DataConfig) -> ImageData:
         info,
         ImageSplit(train.images, train.labels),
         lambda: _open_test(config, source, info),
+        lambda: _find_test(source),
     )
 
 
@@ -75,7 +77,14 @@ def open_text(config: DataConfig) -> TextData:
         read = english_words
     else:
         read = partial(read_words, Path(config.path).expanduser())
-    return build_text_data(read, config.max_train, config.max_test)
+    data = build_text_data(read, config.max_train, config.max_test)
+    if config.path is None:
+        return data
+    return replace(data, test_checker=partial(find_words, Path(config.path).expanduser(), "test"))
+
+
+def _find_test(source: ImageSource) -> None:
+    source.files("test")
 
 
 def _open_test(config: DataConfig, source: ImageSource, info: ImageInfo) -> ImageSplit:

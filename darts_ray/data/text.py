@@ -18,6 +18,20 @@ EOS = "<eos>"
 UNKNOWN = "<unk>"
 
 
+def find_words(folder: Path, part: TextPart) -> None:
+    """Insist that a part's file is there, without opening it.
+
+    Raises:
+        DataError: it is not.
+    """
+    file = folder / f"{part}.txt"
+    if not file.is_file():
+        raise DataError(
+            f"{file}: there is no such file. data.path must name a folder with train.txt, "
+            "valid.txt and test.txt."
+        )
+
+
 def read_words(folder: Path, part: TextPart) -> list[str]:
     """Read train.txt, valid.txt or test.txt: words between blanks, EOS after every line.
 

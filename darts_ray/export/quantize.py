@@ -45,7 +45,7 @@ def quantize_onnx(
         out: the int8 file; written only if it passes the gate.
         calibration: real images (N, channels, height, width), uint8 or float in 0..1, that set
             the ranges of activations; not those the file is judged on.
-        images: held-out images of the same format.
+        images: other images of the same format, on which both files are judged.
         labels: their classes (N,).
         max_accuracy_drop: the largest accepted loss of accuracy, in 0..1.
 
@@ -65,7 +65,7 @@ def quantize_onnx(
         if accuracy - int8_accuracy > max_accuracy_drop:
             raise ExportError(
                 f"int8 costs too much accuracy: {accuracy:.4f} -> {int8_accuracy:.4f} on"
-                f" {len(labels)} held-out images; allowed is a drop of {max_accuracy_drop:g}"
+                f" {len(labels)} images; allowed is a drop of {max_accuracy_drop:g}"
                 f" (export.max_accuracy_drop). Use the float network, or calibrate with more"
                 f" images than {len(calibration)}."
             )

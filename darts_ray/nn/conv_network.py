@@ -48,13 +48,14 @@ class _CellNetwork(nn.Module, ABC):
 
         The second is None when the network has no auxiliary head.
         """
+        self.check_image_size(*images.shape[-2:])
         features, inner = self._features(images)
         head = self.auxiliary_head
         return self.classifier(features), None if head is None else head(inner)
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the averaged last map (batch, channels) and the map for the auxiliary head."""
-        self.check_image_size(*images.shape[-2:])
+        self._check_reductions(*images.shape[-2:])
         s0, s1 = self._stem(images)
         inner = s1
         probability = self.drop_path if self.training else 0.0
@@ -70,16 +71,21 @@ class _CellNetwork(nn.Module, ABC):
         Raises:
             ConfigError: they are too small.
         """
-        reductions = reduction_layers(self.layers)
-        check_image_size(height, width, self.stem_reduction * 2 ** len(reductions))
+        self._check_reductions(height, width)
         if self.auxiliary_head is not None:
-            halvings = sum(layer <= self.auxiliary_layer for layer in reductions)
+            halvings = sum(
+                layer <= self.auxiliary_layer for layer in reduction_layers(self.layers)
+            )
             # sizes are rounded up at each halving
             factor = self.stem_reduction * 2**halvings
             smallest = (self.auxiliary_head.smallest_map - 1) * factor + 1
             check_image_size(
                 height, width, smallest, "auxiliary head (which `auxiliary: false` leaves out)"
             )
+
+    def _check_reductions(self, height: int, width: int) -> None:
+        halvings = len(reduction_layers(self.layers))
+        check_image_size(height, width, self.stem_reduction * 2**halvings)
 
 
 class ConvNetwork(_CellNetwork):

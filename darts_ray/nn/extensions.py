@@ -26,3 +26,8 @@ def import_extensions(modules: Iterable[str], place: str) -> None:
                 f"{place}: the module {module!r} cannot be imported ({error}); install it, or add"
                 " its folder to PYTHONPATH on every node."
             ) from error
+        except Exception as error:  # whatever a user's module may raise
+            raise ConfigError(
+                f"{place}: the module {module!r} fails on import"
+                f" ({type(error).__name__}: {error}); correct it."
+            ) from error

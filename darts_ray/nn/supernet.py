@@ -24,6 +24,9 @@ class Supernet(Protocol):
     Parameters and appear in `state_dict` (as `alpha_normal` and so on) but not in `weights`: a
     deliberate correction, the original code kept them in neither.
 
+    To be searched with a `BilevelStep`, a stateless network of one's own may leave out
+    `clips_virtual_step`, `initial_state` and `stateful_loss`.
+
     Attributes:
         clips_virtual_step: whether the virtual step of the unrolled gradient clips its gradient
             unless the configuration says otherwise (recurrent yes, conv no).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,14 @@ from torch import Tensor
 from darts_ray.config import SearchOptimConfig
 from darts_ray.nn.supernet import Batch, State, Supernet, weights_frozen
 
-LossFunction = Callable[[Batch, State], tuple[Tensor, State]]
+
+class LossFunction(Protocol):
+    """Maps a batch and the hidden state before it to its mean loss and the state after it."""
+
+    def __call__(
+        self, batch: Batch, state: State, *, full_precision: bool = False
+    ) -> tuple[Tensor, State]:
+        """With `full_precision` autocast is off whatever the configuration says."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ class Architect:
     treated as a constant: its own derivative is left out, as in the original code. H is exact
     (double backward), or the central finite difference of alpha gradients at `w ± e v` with
     `e = hvp_epsilon / ||v||`; there a clipped virtual step has v clipped as well, as in the
-    original code.
+    original code. The two sides of the difference agree in most of their digits, so they are
+    computed in full precision even where everything else is bfloat16.
 
     The weights move in place and come back by copy from a saved buffer, bit for bit; the
     network is never copied. The losses do not include regularisation such as TAR.
@@ -60,7 +68,7 @@ class Architect:
     Args:
         supernet: the network, seen only through the protocol.
         optim: order, finite-difference size, momentum, weight decay and clipping.
-        loss: batch and hidden state to mean loss and next hidden state.
+        loss: the supernet's loss.
         momentum_buffer: returns a weight's momentum buffer, or None before the first step.
     """
 
@@ -78,7 +86,7 @@ class Architect:
         self._loss = loss
         self._momentum_buffer = momentum_buffer
         clips = optim.clip_virtual_step
-        self._clips = supernet.clips_virtual_step if clips is None else clips
+        self._clips = getattr(supernet, "clips_virtual_step", False) if clips is None else clips
         # Allocated once, at the first unrolled gradient: the weights as they were, and the
         # vector by which they are moved.
         self._saved: list[Tensor] = []
@@ -161,7 +169,7 @@ class Architect:
         for sign in (1.0, -1.0):
             with random_numbers.replayed(), self._weights_moved(sign):
                 with weights_frozen(self._weights):
-                    loss, _ = self._loss(batch, state)
+                    loss, _ = self._loss(batch, state, full_precision=True)
                 sides.append(_differentiate(loss, self._alphas))
         return [(plus - minus) / (2 * epsilon) for plus, minus in zip(*sides, strict=True)]
 

@@ -54,6 +54,8 @@ class BilevelStep:
         self._alphas = supernet.alphas
         self._weights: list[Tensor] = list(supernet.weights)
         self._precision: Precision = precision
+        # a supernet of somebody's own need not have a state
+        self._is_stateful = hasattr(supernet, "stateful_loss")
         # Adam with weight_decay adds it to the gradient (L2), as the original does.
         self._alpha_optimizer = torch.optim.Adam(
             self._alphas.values(),
@@ -166,14 +168,24 @@ class BilevelStep:
         )
 
     def _loss(
-        self, batch: Batch, state: State, *, regularised: bool = False
+        self,
+        batch: Batch,
+        state: State,
+        *,
+        regularised: bool = False,
+        full_precision: bool = False,
     ) -> tuple[Tensor, State]:
-        with autocast(self._weights[0].device, self._precision):
+        precision = "float32" if full_precision else self._precision
+        with autocast(self._weights[0].device, precision):
+            if not self._is_stateful:
+                return self.supernet.loss(batch), None
             return self.supernet.stateful_loss(batch, state, regularised=regularised)
 
     def _state(self, name: str, batch: Batch) -> State:
         if name in self._states:
             return self._states[name]
+        if not self._is_stateful:
+            return None
         # The last axis of the targets is the batch: (batch,) images, (time, batch) tokens.
         return self.supernet.initial_state(batch[1].shape[-1])
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from darts_ray.config import ExportSection
 from darts_ray.data import ImageData, TextData, TextInfo
+from darts_ray.errors import ExportError
 from darts_ray.export import (
     ModelMetadata,
     export_onnx,
@@ -58,7 +59,7 @@ def export_network(
         model_name: its name there.
 
     Raises:
-        ExportError: the file does not compute what the network computes, or int8 costs too much.
+        ExportError: the file does not compute what the network computes.
         CheckpointError: the retraining's checkpoint cannot be read.
     """
     with tempfile.TemporaryDirectory() as temporary:
@@ -98,8 +99,6 @@ def export_network(
             "int8": None,
             "registered": None,
         }
-        if section.quantize and isinstance(data, ImageData):
-            found["int8"] = _quantize(folder, onnx, section, data)
         folder.write_file(WEIGHTS_FILE, weights)
         folder.write_file(ONNX_FILE, onnx)
         if tracker is not None:
@@ -108,6 +107,8 @@ def export_network(
             found["registered"] = (
                 f"{model_name}, version {version}" if version else f"{model_name} (waiting)"
             )
+        if section.quantize and isinstance(data, ImageData):
+            found["int8"] = _quantize(folder, onnx, section, data)
     return found
 
 
@@ -115,7 +116,10 @@ def _metadata(checkpoint: Checkpoint, tracker: StudyTracker | None) -> ModelMeta
     info = checkpoint.info
     extra = {name: f"{value:.6g}" for name, value in checkpoint.metrics.items()}
     genotype = checkpoint.config.parsed_genotype().to_json()
-    run_id = None if tracker is None else tracker.run_id
+    run_id = None
+    if tracker is not None:
+        tracker.flush()  # the run is known once the server has answered
+        run_id = tracker.run_id
     if isinstance(info, TextInfo):
         return ModelMetadata(
             genotype_json=genotype,
@@ -140,7 +144,7 @@ def _metadata(checkpoint: Checkpoint, tracker: StudyTracker | None) -> ModelMeta
 def _quantize(
     folder: StudyFolder, onnx: Path, section: ExportSection, data: ImageData
 ) -> dict[str, Any]:
-    """Write the int8 file if it passes its gate.
+    """Write the int8 file if it passes its gate; a refusal is part of the result, no error.
 
     The retraining has learned from all training images, and the test set may not decide
     anything; so the gate compares both files on training images, others than the calibration's.
@@ -148,14 +152,17 @@ def _quantize(
     images, labels = _some_images(data, NUM_CALIBRATION + NUM_JUDGED)
     cut = min(NUM_CALIBRATION, len(images) // 2)
     int8 = onnx.with_name(INT8_FILE)
-    result = quantize_onnx(
-        onnx,
-        int8,
-        calibration=images[:cut],
-        images=images[cut:],
-        labels=labels[cut:],
-        max_accuracy_drop=section.max_accuracy_drop,
-    )
+    try:
+        result = quantize_onnx(
+            onnx,
+            int8,
+            calibration=images[:cut],
+            images=images[cut:],
+            labels=labels[cut:],
+            max_accuracy_drop=section.max_accuracy_drop,
+        )
+    except ExportError as error:
+        return {"error": str(error)}
     folder.write_file(INT8_FILE, int8)
     return {
         "file": INT8_FILE,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import filelock
 import psutil
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from darts_ray.config import StudyConfig
 from darts_ray.errors import StudyError
+from darts_ray.tune.trial_folder import child_location
 
 _Result = TypeVar("_Result")
 
@@ -59,7 +59,7 @@ class StudyFolder:
     @classmethod
     def of(cls, config: StudyConfig) -> StudyFolder:
         """Return the folder `<output>/<name>` of a study."""
-        return cls(join_location(absolute_location(config.output), config.name))
+        return cls(child_location(absolute_location(config.output), config.name))
 
     def __str__(self) -> str:
         """Return the absolute path or the URI."""
@@ -67,7 +67,7 @@ class StudyFolder:
 
     def child(self, name: str) -> str:
         """Return the absolute path or URI of something inside the folder."""
-        return join_location(self.uri, name)
+        return child_location(self.uri, name)
 
     def has(self, name: str) -> bool:
         """Tell whether a file or folder of that name exists."""
@@ -236,11 +236,3 @@ def absolute_location(location: str | Path) -> str:
     if "://" in text and not text.startswith("file://"):
         return text
     return str(Path(text.removeprefix("file://")).expanduser().resolve())
-
-
-def join_location(location: str, name: str) -> str:
-    """Append a name to a path or to a URI's path, before any `?query` of the URI."""
-    if "://" not in location:
-        return str(Path(location) / name)
-    parts = urlsplit(location)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))

@@ -10,22 +10,26 @@ from darts_ray.study.store import load_study
 
 
 def find_genotype(name: str) -> Genotype:
-    """Return the genotype that a zoo name, a text file or a study folder stands for.
+    """Return the genotype that a zoo name, a genotype's text, a file or a study stands for.
 
-    A file holds one genotype as JSON or as the original code prints it; a study (folder or URI)
-    stands for its winner.
+    A text is JSON or what the original code prints, and so is the content of a file; a study
+    (folder or URI) stands for its winner.
 
     Raises:
-        ConfigError: it is none of the three, or the file holds no genotype.
+        ConfigError: it is none of these, or the text is no genotype.
         StudyError: the study has no winner yet.
     """
     if name in zoo:
         return zoo[name]
+    if name.lstrip().startswith(("{", "Genotype(")):
+        return Genotype.parse(name)
     if Path(name).is_file():
         try:
             return Genotype.parse(Path(name).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
             raise ConfigError(f"{name}: is not a text file with a genotype.") from error
+        except OSError as error:
+            raise ConfigError(f"{name}: cannot be read: {error.strerror or error}.") from error
     if Path(name).is_dir() or "://" in name:
         winner = load_study(name).winner
         if winner is None:

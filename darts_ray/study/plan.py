@@ -34,7 +34,8 @@ class StagePlan:
         num_trials: trials at most (select: fewer when searches agree on a cell).
         concurrent: trials side by side on the resources that Ray will find.
         epochs: per trial.
-        hours: estimated wall time of the stage; None when nothing could be timed.
+        hours: estimated wall time of the stage; None when no trial fits this machine.
+        trial_hours: estimated time of all its trials, one after the other.
         storage_bytes: estimated size of its checkpoints.
     """
 
@@ -43,6 +44,7 @@ class StagePlan:
     concurrent: int
     epochs: int
     hours: float | None
+    trial_hours: float
     storage_bytes: int
 
 
@@ -63,6 +65,11 @@ class StudyPlan:
         """Estimated wall time of all stages."""
         hours = [stage.hours for stage in self.stages]
         return None if None in hours else sum(value for value in hours if value is not None)
+
+    @property
+    def gpu_hours(self) -> float:
+        """Estimated GPU-hours of all stages; 0 when trials run on CPUs."""
+        return self.gpus_per_trial * sum(stage.trial_hours for stage in self.stages)
 
 
 def plan_study(config: StudyConfig) -> StudyPlan:
@@ -139,6 +146,7 @@ def _plan_stage(config: StudyConfig, stage: str, epochs: int, costs: list[TrialC
         concurrent=concurrent,
         epochs=epochs,
         hours=rounds * mean_seconds / 3600 if concurrent else None,
+        trial_hours=number * mean_seconds / 3600,
         storage_bytes=number * config.tune.keep_checkpoints * size,
     )
 

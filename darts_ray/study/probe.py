@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,17 +34,25 @@ class TrialCost:
     checkpoint_bytes: int
 
 
-def check_fits(config: StudyConfig, data: ImageData | TextData) -> None:
+def check_fits(
+    config: StudyConfig, data: ImageData | TextData, stages: Collection[str] | None = None
+) -> None:
     """Build the first trial of every kind and throw it away.
+
+    Args:
+        config: the study.
+        data: what its trials read.
+        stages: which of its stages will run; None: all.
 
     Raises:
         ConfigError: a network does not fit the data, or options contradict each other.
-        DataError: a part of the data is smaller than a batch.
+        DataError: a part of the data is smaller than a batch, or there is no test set.
     """
-    for trial in distinct_searches(config):
+    for trial in distinct_searches(config) if stages is None or "search" in stages else ():
         SearchRun(trial, data, CPU)
-    for training in distinct_trainings(config).values():
-        RetrainRun(training, data, CPU)
+    for stage, training in distinct_trainings(config).items():
+        if stages is None or stage in stages:
+            RetrainRun(training, data, CPU)
 
 
 def distinct_searches(config: StudyConfig) -> list[SearchConfig]:

@@ -116,9 +116,10 @@ def run_study(
             say(f"{stage}: was done before")
     with ExitStack() as stack:
         if set(pending) & set(TRAINING_STAGES):
-            check_fits(config, data)
+            check_fits(config, data, pending)
             stack.enter_context(start_ray(config.resources))
-            preflight(config, folder.uri, num_trials(config))
+            trials = {stage: n for stage, n in num_trials(config).items() if stage in pending}
+            preflight(config, folder.uri, trials)
         stack.enter_context(folder.lock())
         # why: admitted again under the lock, as another driver may have come first
         provenance = admit(folder, config, goes_on) or provenance_now(data.info.fingerprint)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +16,7 @@ from darts_ray.errors import StudyError
 from darts_ray.space import Genotype
 from darts_ray.study import record as records
 from darts_ray.study.cell_drawing import draw_cell
-from darts_ray.study.exporting import export_network
+from darts_ray.study.exporting import NETWORK_FILE, export_network
 from darts_ray.study.figures import alpha_history
 from darts_ray.study.folder import StudyFolder
 from darts_ray.study.measure import Measure
@@ -163,7 +165,19 @@ class StageRunner:
 
         self._train("retrain", RetrainTrainable, trials, section.epochs, take)
         self.record["stages"].pop("export", None)  # what was exported before is out of date
+        self._log_weights()
         self._finish("retrain", winner)
+
+    def _log_weights(self) -> None:
+        """Keep every trained network, with its genotype, in its run."""
+        if self._tracker is None:
+            return
+        for entry in self.record["retrain"]:
+            with tempfile.TemporaryDirectory() as temporary:
+                weights = Path(temporary, NETWORK_FILE)
+                content = self.folder.read_bytes(f"{entry['checkpoint']}/{NETWORK_FILE}")
+                weights.write_bytes(content)
+                self._tracker.log_checkpoint(f"retrain/{entry['trial']}", weights)
 
     def _export(self) -> None:
         self._need("retrain")

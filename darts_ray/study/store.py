@@ -103,14 +103,14 @@ def write_study_file(
     facts = yaml.safe_dump({"provenance": dict(provenance)}, sort_keys=False)
     header = _HEADER.format(folder=folder) + facts
     commented = "".join(f"# {line}\n" for line in header.splitlines())
-    folder.write_text(STUDY_FILE, f"{commented}\n{to_yaml(config)}")
+    folder.write_text(STUDY_FILE, f"{commented}\n{to_yaml(config.resolved())}")
 
 
 def read_study_file(folder: StudyFolder) -> tuple[StudyConfig, dict[str, Any]]:
     """Read what `write_study_file` wrote; `output` and `name` follow the folder if it has moved.
 
     Raises:
-        StudyError: the folder holds no study.
+        StudyError: the folder holds no study, or is the top of a bucket.
         ConfigError: its study.yaml does not load.
     """
     if not folder.has(STUDY_FILE):
@@ -123,15 +123,29 @@ def read_study_file(folder: StudyFolder) -> tuple[StudyConfig, dict[str, Any]]:
     if not isinstance(values, dict):
         raise ConfigError(f"{folder.child(STUDY_FILE)}: must hold keys and values.")
     config = build_config(values, folder.child(STUDY_FILE))
-    if StudyFolder.of(config).uri != folder.uri and folder.is_local:
-        place = Path(folder.uri)
-        config = config.model_copy(update={"output": str(place.parent), "name": place.name})
+    output, name = _parent_and_name(folder)
+    config = config.model_copy(update={"output": output, "name": name})
     comments = [line[2:] for line in text.splitlines() if line.startswith("# ")]
     start = next((i for i, line in enumerate(comments) if line.startswith("provenance:")), None)
     if start is None:
         return config, {}
     facts = parse_yaml("\n".join(comments[start:]), folder.child(STUDY_FILE))
     return config, dict(facts["provenance"])
+
+
+def _parent_and_name(folder: StudyFolder) -> tuple[str, str]:
+    """Split a folder into `output` and `name`; a URI's `?query` stays with the output."""
+    if folder.is_local:
+        place = Path(folder.uri)
+        return str(place.parent), place.name
+    scheme, _, rest = folder.uri.partition("://")
+    path, mark, query = rest.partition("?")
+    parent, slash, name = path.rstrip("/").rpartition("/")
+    if not slash or not name:
+        raise StudyError(
+            f"{folder}: a study cannot be at the top of a bucket. Copy it into a folder there."
+        )
+    return f"{scheme}://{parent}{mark}{query}", name
 
 
 def resolve_paths(config: StudyConfig) -> StudyConfig:

@@ -64,7 +64,8 @@ class RetrainRun:
 
     Raises:
         ConfigError: network and images do not fit.
-        DataError: a part of the data is smaller than a batch.
+        DataError: a part of the data is smaller than a batch; or with `test_at_end` there is no
+            test set.
         ResourceError: there is no such device.
     """
 
@@ -74,6 +75,8 @@ class RetrainRun:
         data: ImageData | TextData,
         device: torch.device | None = None,
     ) -> None:
+        if config.test_at_end:
+            data.check_test()
         self.config = config
         self.device = device or resolve_device(config.device)
         self.epochs = config.epochs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from darts_ray.nn import num_weights
 from darts_ray.search import build_supernet
 from darts_ray.tracking import check_server
 from darts_ray.train import build_network
+from darts_ray.tune.search_space import make_scheduler, make_searcher
 from darts_ray.tune.trial_folder import child_location
 
 BYTES_PER_WEIGHT = 12
@@ -41,21 +42,27 @@ def preflight(
     Args:
         study: the study.
         storage: absolute path or URI of the study folder.
-        num_trials: trials per stage, for the disk space of checkpoints; None: not checked.
+        num_trials: trials per stage that will run, for the disk space of their checkpoints;
+            None: not checked.
 
     Raises:
+        ConfigError: the scheduler or searcher does not suit the axes.
         ResourceError: a trial asks for more than any node has, or the disk is too small.
         StudyError: the storage is not writable, or not shared by all nodes.
         DataError: the data cannot be read here or on another node.
         TrackingError: the named tracking server does not answer.
     """
+    if study.search is not None:
+        make_searcher(study)
+        make_scheduler(study, epochs=1)
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     _check_resources(study, nodes)
     if study.tracking.enabled and study.tracking.uri is not None:
         check_server(study.tracking.uri)
     info = open_data(study.data).info
     if num_trials is not None and "://" not in storage:
-        _check_disk(Path(storage), checkpoint_bytes(study, info, num_trials))
+        needed = checkpoint_bytes(study, info, num_trials)
+        _check_disk(Path(storage), needed - _bytes_held(Path(storage), num_trials))
     with _probe_file(storage) as name:
         if len(nodes) > 1:
             _check_nodes(nodes, study.data, storage, name)
@@ -129,6 +136,12 @@ def _check_resources(study: StudyConfig, nodes: list[dict[str, Any]]) -> None:
 def _is_autoscaling() -> bool:
     """Whether `ray up` made this cluster; Ray leaves this file on its head node."""
     return Path("~/ray_bootstrap_config.yaml").expanduser().exists()
+
+
+def _bytes_held(storage: Path, stages: Iterable[str]) -> int:
+    """Return what an interrupted run of these stages has written already."""
+    files = (path for stage in stages for path in (storage / stage).rglob("*"))
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def _check_disk(folder: Path, needed: int) -> None:

@@ -28,7 +28,8 @@ class MLflowStudyCallback(LoggerCallback):
         self._ended: set[str] = set()
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Note which stage is running."""
+        """Open the study's run, if nobody has, and note which stage is running."""
+        self._tracker.start_study({})
         self._tracker.start_stage(self._stage)
 
     def log_trial_start(self, trial: Trial) -> None:

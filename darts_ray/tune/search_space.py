@@ -81,7 +81,7 @@ def make_scheduler(study: StudyConfig, epochs: int) -> TrialScheduler:
                 for name, domain in domains.items()
             }
         },
-        custom_explore_fn=_keep_schedule_valid,
+        custom_explore_fn=keep_schedule_valid,
     )
 
 
@@ -127,8 +127,8 @@ def get_dotted(config: Mapping[str, Any], name: str) -> Any:
     return get_dotted(config[key], rest) if rest else config[key]
 
 
-def _keep_schedule_valid(config: dict[str, Any]) -> dict[str, Any]:
-    """Lower the schedule's end where a mutated learning rate fell below it."""
+def keep_schedule_valid(config: dict[str, Any]) -> dict[str, Any]:
+    """Lower the schedule's end where a chosen learning rate fell below it."""
     optim = config["optim"]
     if "weight_lr" in optim and "weight_lr_min" in optim:
         lower = min(optim["weight_lr_min"], optim["weight_lr"])

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from darts_ray.tune.checkpoints import DAMAGED, checkpoint_index
-from darts_ray.tune.search_space import get_dotted, set_dotted
+from darts_ray.tune.search_space import get_dotted, keep_schedule_valid, set_dotted
 from darts_ray.tune.trial_folder import TrialFolder
 from darts_ray.tune.trials import TrialSpec
 
@@ -134,7 +134,8 @@ class TrialList(SearchAlgorithm):
             return {**folder.config, "data": spec.config["data"]}
         if self._searcher is None:
             return dict(spec.config)
-        return set_dotted(spec.config, self._searcher.suggest(spec.name) or {})
+        chosen = set_dotted(spec.config, self._searcher.suggest(spec.name) or {})
+        return keep_schedule_valid(chosen)
 
     def _replay(self, searcher: Searcher) -> None:
         """Let a new searcher choose again what the trials that have begun were given.

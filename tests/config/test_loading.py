@@ -74,6 +74,58 @@ def test_own_operations_follow_the_cells_into_retraining() -> None:
     assert config.select_config("DARTS_V1", 0).imports == ("my_ops",)
 
 
+def test_own_operations_of_every_searched_space_follow() -> None:
+    mine = {"name": "mine", "primitives": ["skip_connect", "mine"], "imports": ["my_ops"]}
+    yours = {**mine, "name": "yours", "imports": ["your_ops", "my_ops"]}
+    search = {"space": {"grid": ["darts", mine, yours]}}
+    values = {"name": "t", "search": search, "select": {}, "retrain": {"imports": ["last"]}}
+    config = build_config(values, "text")
+    assert config.select_config("DARTS_V1", 0).imports == ("my_ops", "your_ops")
+    assert config.retrain_config("DARTS_V1", 0).imports == ("my_ops", "your_ops", "last")
+    # the same when only the list of modules is searched over
+    inner = {"space": {**mine, "imports": {"grid": [["my_ops"], ["your_ops"]]}}}
+    config = build_config({**values, "search": inner}, "text")
+    assert config.select_config("DARTS_V1", 0).imports == ("my_ops", "your_ops")
+
+
+def test_resolved_writes_the_search_defaults_out(study_file: Path) -> None:
+    config = load_config(study_file)
+    search = config.resolved().search
+    assert search is not None
+    assert search["batch_size"] == 64
+    assert search["network"] == {"channels": 4, "layers": 2, "kind": "conv", "stem_multiplier": 3}
+    assert search["optim"]["order"] == {"grid": ["first", "unrolled"]}
+    # min(default 0.001, weight_lr), now that weight_lr is one number
+    assert search["optim"]["weight_lr_min"] == 3e-4
+    trial = config.search_config({"optim.order": "first", "optim.xi": 1.0}, 0)
+    assert set(search) == set(trial.model_dump(exclude={"data", "seed"}))
+    assert config.resolved().search_axes() == config.search_axes()
+    assert config.resolved().resolved() == config.resolved()
+
+
+def test_resolved_leaves_what_follows_an_axis(study_file: Path) -> None:
+    override = "search.optim.weight_lr={grid: [0.1, 1e-4]}"
+    search = load_config(study_file, [override]).resolved().search
+    assert search is not None
+    assert "weight_lr_min" not in search["optim"]
+    given = [override, "search.optim.weight_lr_min=5e-5"]
+    search = load_config(study_file, given).resolved().search
+    assert search is not None
+    assert search["optim"]["weight_lr_min"] == 5e-5
+
+
+def test_a_study_without_search_is_resolved() -> None:
+    config = build_config({"name": "t", "retrain": {"genotype": "DARTS_V1"}}, "text")
+    assert config.resolved() == config
+
+
+def test_int8_of_a_text_network_is_refused() -> None:
+    values = {"name": "t", "data": {"source": "english"}, "search": {}, "retrain": {}}
+    build_config({**values, "export": {}}, "text")
+    with pytest.raises(ConfigError, match=r"export\.quantize: is for images"):
+        build_config({**values, "export": {"quantize": True}}, "text")
+
+
 def shipped_configs() -> list[Path]:
     return sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent != CONFIGS / "cluster")
 
@@ -108,6 +160,11 @@ def test_cluster_files_are_yaml() -> None:
         ("search.batch_size=0", "search.batch_size"),
         ("seeds=[1, 1]", "seeds: a seed is listed twice"),
         ("seeds=[]", "seeds"),
+        ("retrain.seeds=[0, 0]", "retrain.seeds: a seed is listed twice"),
+        ("select.seeds=[1, 2, 1]", "select.seeds: a seed is listed twice"),
+        ("search.data.split_seed=1", "search.data: give 'data' at the top level"),
+        ("select.data.split_seed=1", "select.data: give 'data' at the top level"),
+        ("retrain.data={}", "retrain.data: give 'data' at the top level"),
         ("name=../escape", "name"),
         ("data={source: cifar10}", "data: path: the source 'cifar10' needs the folder"),
         ("retrain.genotype=DARTS_V3", "retrain.genotype: No published cell is named 'DARTS_V3'"),
@@ -196,3 +253,5 @@ def test_any_values_load_or_raise_a_darts_error(values: dict[str, object]) -> No
     except DartsError:
         return
     assert build_config(parse_yaml(to_yaml(config), "text"), "text") == config
+    resolved = config.resolved()
+    assert build_config(parse_yaml(to_yaml(resolved), "text"), "text") == resolved

@@ -66,9 +66,11 @@ def test_val_is_the_test_set_and_only_opened_on_request(folder: Path) -> None:
     hidden = val.rename(folder / "hidden")
     data = opened(folder)
     list(make_stream(data).epoch())
-    with pytest.raises(DataError, match=r"val: cannot be read: No such file"):
-        data.open_test()
+    for ask in (data.check_test, data.open_test):
+        with pytest.raises(DataError, match=r"val: cannot be read: No such file"):
+            ask()
     hidden.rename(val)
+    data.check_test()
     images, labels = evaluated(data, data.open_test())
     assert labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert images.shape == (6, 3, 12, 10)
@@ -78,6 +80,8 @@ def test_a_validation_folder_may_lack_classes_but_not_add_any(folder: Path) -> N
     (folder / "val" / "ant").rename(folder / "val" / "dog")
     with pytest.raises(DataError, match=r"val/dog: train has no such class"):
         opened(folder).open_test()
+    with pytest.raises(DataError, match=r"val/dog: train has no such class"):
+        opened(folder).check_test()
     (folder / "val" / "dog").rename(folder / "elsewhere")
     assert opened(folder).open_test().labels.tolist() == [1, 1, 2, 2]
 

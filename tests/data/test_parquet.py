@@ -159,12 +159,14 @@ def test_the_test_file_is_only_opened_on_request(folder: Path) -> None:
     content = (folder / "test.parquet").read_bytes()
     (folder / "test.parquet").write_bytes(b"not Parquet")
     data = opened(folder)
+    data.check_test()  # looks for the file, and does not open it
     with pytest.raises(DataError, match=r"test.parquet: cannot be read as Parquet"):
         data.open_test()
     (folder / "test.parquet").unlink()
     assert opened(folder, max_train=3).info.num_classes == 3
-    with pytest.raises(DataError, match=r"holds no test\*.parquet"):
-        data.open_test()
+    for ask in (data.check_test, data.open_test):
+        with pytest.raises(DataError, match=r"holds no test\*.parquet"):
+            ask()
     (folder / "test.parquet").write_bytes(content)
     assert len(data.open_test()) == 4
 

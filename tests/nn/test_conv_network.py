@@ -178,6 +178,7 @@ def test_images_that_are_too_small_are_refused() -> None:
     network.check_image_size(29, 29)  # 29 -> 15 -> 8, which the 5x5 pool turns into 2x2
     with pytest.raises(ConfigError, match=r"auxiliary head.*at least 29x29"):
         network.check_image_size(28, 32)
+    assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 10)  # which does not read the head
     with pytest.raises(ConfigError, match="at least 32x32"):
         ImageNetNetwork(SKIPS, channels=2, layers=3, auxiliary=False).check_image_size(31, 64)
 

@@ -19,3 +19,12 @@ def test_modules_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_missing_module_is_named_with_its_place() -> None:
     with pytest.raises(ConfigError, match=r"space\.imports.*'no_such_module_anywhere'"):
         import_extensions(["no_such_module_anywhere"], "space.imports")
+
+
+def test_a_module_that_fails_is_named_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_operations.py").write_text("def broken(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"space\.imports: .*'broken_operations' fails"):
+        import_extensions(["broken_operations"], "space.imports")

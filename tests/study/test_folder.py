@@ -11,7 +11,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from darts_ray.errors import StudyError
-from darts_ray.study.folder import LOCK_FILE, StudyFolder, absolute_location, join_location
+from darts_ray.study.folder import LOCK_FILE, StudyFolder, absolute_location
+from darts_ray.study.store import load_study, write_study_file
+from darts_ray.tune.trial_folder import child_location
+from tests.study.fabricated import image_config
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> StudyFolder:
     if request.param == "local":
         return StudyFolder(tmp_path / "study")
     return StudyFolder(
-        join_location(request.getfixturevalue("bucket"), f"runs/{uuid.uuid4().hex}")
+        child_location(request.getfixturevalue("bucket"), f"runs/{uuid.uuid4().hex}")
     )
 
 
@@ -72,7 +75,7 @@ def test_lock_keeps_a_second_driver_out(folder: StudyFolder) -> None:
 
 
 def test_lease_of_a_dead_driver_ends(bucket: str) -> None:
-    folder = StudyFolder(join_location(bucket, "dead"))
+    folder = StudyFolder(child_location(bucket, "dead"))
     lease = {"host": "elsewhere", "pid": 1, "renewed": time.time() - 60}
     folder.write_text(LOCK_FILE, json.dumps(lease))
     with pytest.raises(StudyError, match="elsewhere"), folder.lock():
@@ -80,6 +83,18 @@ def test_lease_of_a_dead_driver_ends(bucket: str) -> None:
     folder.write_text(LOCK_FILE, json.dumps({**lease, "renewed": time.time() - 600}))
     with folder.lock():
         assert json.loads(folder.read_text(LOCK_FILE))["pid"] == os.getpid()
+
+
+def test_copied_study_is_read_at_its_new_place(bucket: str, tmp_path: Path) -> None:
+    old = StudyFolder(child_location(bucket, "old/first"))
+    place = {"output": child_location(bucket, "old"), "name": "first"}
+    write_study_file(old, image_config(tmp_path).model_copy(update=place), {})
+    new = StudyFolder(child_location(bucket, "new/second"))
+    new.write_text("study.yaml", old.read_text("study.yaml"))
+    study = load_study(new.uri)
+    assert study.config.name == "second"
+    assert StudyFolder.of(study.config).uri == new.uri
+    assert StudyFolder.of(load_study(old.uri).config).uri == old.uri
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +115,8 @@ def test_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute_location("runs") == str(tmp_path.resolve() / "runs")
     assert absolute_location("s3://b/x") == "s3://b/x"
-    assert join_location("s3://b/x?region=r", "y") == "s3://b/x/y?region=r"
-    assert join_location("/a/b", "c") == "/a/b/c"
+    assert child_location("s3://b/x?region=r", "y") == "s3://b/x/y?region=r"
+    assert child_location("hdfs:///runs", "y") == "hdfs:///runs/y"
+    assert child_location("/a/b", "c") == "/a/b/c"
     with pytest.raises(StudyError, match="cannot be reached"):
         StudyFolder("ftp9://nowhere/x")

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ def test_plan_counts_trials_and_times_steps(tmp_path: Path) -> None:
     assert planned.settings == ("order=first", "order=unrolled")
     assert planned.hours is not None
     assert 0 < planned.hours < 10
+    assert planned.gpu_hours == 0
+    halves = replace(planned, gpus_per_trial=0.5)
+    assert halves.gpu_hours == sum(stage.trial_hours for stage in planned.stages) / 2
+    # one trial at a time: a stage lasts as long as its trials together
+    assert [stage.hours for stage in planned.stages] == pytest.approx(
+        [stage.trial_hours for stage in planned.stages]
+    )
     assert planned.folder == str(tmp_path / "runs" / "tiny")
     assert all(stage.storage_bytes > 0 for stage in planned.stages)
     assert not (tmp_path / "runs").exists()

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import dataclasses
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -271,6 +272,16 @@ def test_test_set_is_read_once_after_the_last_epoch() -> None:
     again = RetrainRun(run.config, make_images(open_test=open_test))
     again.load_state_dict(state)  # saved before the test
     assert again.test() == scores
+
+
+def test_unusable_test_set_is_told_before_training() -> None:
+    def unusable() -> NoReturn:
+        raise DataError("there is no test set")
+
+    data = dataclasses.replace(make_images(), test_checker=unusable)
+    with pytest.raises(DataError, match="there is no test set"):
+        RetrainRun(image_config(), data)
+    RetrainRun(image_config(test_at_end=False), data)  # does not look
 
 
 def test_training_never_opens_the_test_set() -> None:

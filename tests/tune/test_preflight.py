@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from darts_ray.data import open_data
-from darts_ray.errors import DataError, ResourceError, StudyError, TrackingError
+from darts_ray.errors import ConfigError, DataError, ResourceError, StudyError, TrackingError
 from darts_ray.tune import preflight
 from darts_ray.tune.checks import checkpoint_bytes
 from tests.tune.stub import stub_study
@@ -90,3 +90,25 @@ def test_data_and_tracking(tmp_path: Path) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     with pytest.raises(TrackingError, match="does not answer"):
         check(tmp_path, tracking={"uri": "http://127.0.0.1:9"})
+
+
+def test_schedulers_and_searchers_that_do_not_suit_the_axes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tune\.scheduler: pbt changes learning rates"):
+        check(tmp_path, tune={"scheduler": "pbt"})
+    with pytest.raises(ConfigError, match=r"tune\.searcher: optuna needs at least one axis"):
+        check(tmp_path, tune={"searcher": "optuna"})
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_an_interrupted_stage_has_written_needs_no_second_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = stub_study(tmp_path / "cache")
+    needed = checkpoint_bytes(study, open_data(study.data).info, {"search": 2})
+    free = SimpleNamespace(free=needed - 1000)
+    monkeypatch.setattr("darts_ray.tune.checks.shutil.disk_usage", lambda _: free)
+    with pytest.raises(ResourceError, match="the checkpoints need about"):
+        check(tmp_path)
+    (tmp_path / "a/b/search/search-000").mkdir(parents=True)
+    (tmp_path / "a/b/search/search-000/state.pt").write_bytes(bytes(1000))
+    check(tmp_path)

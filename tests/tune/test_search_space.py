@@ -11,6 +11,7 @@ from darts_ray.errors import ConfigError
 from darts_ray.tune import axes_to_domains
 from darts_ray.tune.search_space import (
     get_dotted,
+    keep_schedule_valid,
     make_scheduler,
     make_searcher,
     objective,
@@ -97,3 +98,10 @@ def test_dotted_names_reach_into_configurations() -> None:
     }
     assert config["epochs"] == 2
     assert get_dotted(changed, "network.channels") == 3
+
+
+def test_a_chosen_learning_rate_takes_the_schedules_end_with_it() -> None:
+    config = {"optim": {"weight_lr": 2e-4, "weight_lr_min": 1e-3}, "seed": 1}
+    lowered = {"optim": {"weight_lr": 2e-4, "weight_lr_min": 2e-4}, "seed": 1}
+    assert keep_schedule_valid(config) == lowered
+    assert keep_schedule_valid(lowered) == lowered
