@@ -33,13 +33,23 @@ class SpaceConfig(Model):
     )
     nodes: PositiveInt = 4
     edges_per_node: PositiveInt = 2
+    multiplier: PositiveInt | None = Field(
+        None, description="Nodes, counted from the last, in a conv cell's output; null: all."
+    )
     imports: tuple[str, ...] = Field(
         (), description="Python modules to import first; they register own operations."
     )
 
     def build(self) -> SearchSpace:
         """Return the space that these values describe."""
-        return SearchSpace(self.name, self.kind, self.primitives, self.nodes, self.edges_per_node)
+        return SearchSpace(
+            self.name,
+            self.kind,
+            self.primitives,
+            self.nodes,
+            self.edges_per_node,
+            self.multiplier,
+        )
 
 
 class SearchOptimConfig(Model):

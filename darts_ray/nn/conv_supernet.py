@@ -42,6 +42,7 @@ class SupernetCell(nn.Module):
         super().__init__()
         self.kind = "reduce" if reduction else "normal"
         self.nodes = nodes
+        self.num_outputs = space.num_outputs(nodes)
         self.preprocess0: nn.Module
         if reduction_prev:
             self.preprocess0 = FactorizedReduce(c_prev_prev, channels, affine=False)
@@ -68,7 +69,7 @@ class SupernetCell(nn.Module):
             weights: softmaxed alphas, (num_edges, num_primitives).
 
         Returns:
-            (batch, nodes * channels, h, w), or half of h and w in a reduction cell.
+            (batch, num_outputs * channels, h, w), or half of h and w in a reduction cell.
         """
         inputs = [self.preprocess0(s0), self.preprocess1(s1)]
         nodes: list[Tensor | None] = [None] * self.nodes
@@ -80,7 +81,8 @@ class SupernetCell(nn.Module):
             for node, addend in zip(reached, edges(x, rows), strict=True):
                 total = nodes[node]
                 nodes[node] = addend if total is None else total + addend
-        return torch.cat([node for node in nodes if node is not None], dim=1)
+        outputs = nodes[self.nodes - self.num_outputs :]
+        return torch.cat([node for node in outputs if node is not None], dim=1)
 
     def original_layout(self) -> Layout:
         """Yield the original code's name of each weight of this cell, and our view of it."""
@@ -114,7 +116,8 @@ class ConvSupernet(nn.Module):
     Deliberate corrections of the original code: batch normalisations keep no running statistics
     and use batch statistics in evaluation too, as the paper says (A.1.1); alphas are Parameters
     and appear in `state_dict` (`alpha_normal`, `alpha_reduce`) but not in `weights`; the number
-    of nodes and the primitives may vary; odd image sizes work.
+    of nodes, the output multiplier (of the space) and the primitives may vary; odd image sizes
+    work.
 
     Layout of the weights, for cell i and the edge from state j to node n (e counts the edges that
     leave j: e = n - max(0, j - 1)), with C the cell's channels; `original_layout` yields it as
@@ -182,7 +185,7 @@ class ConvSupernet(nn.Module):
                 )
             )
             reduction_prev = reduction
-            c_prev_prev, c_prev = c_prev, self.nodes * c_cell
+            c_prev_prev, c_prev = c_prev, self.space.num_outputs(self.nodes) * c_cell
         self.classifier = nn.Linear(c_prev, num_classes)
         forget_running_statistics(self)
         shape = (self.space.num_edges(self.nodes), len(self.space.primitives))

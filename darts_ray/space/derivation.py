@@ -56,11 +56,16 @@ def derive(alphas: Mapping[str, Any], space: str | SearchSpace = "darts") -> Gen
         return RecurrentGenotype(edges, tuple(range(1, len(cells["recurrent"]) + 1)))
     return ConvGenotype(
         normal=_flatten(cells["normal"]),
-        normal_concat=tuple(range(2, len(cells["normal"]) + 2)),
+        normal_concat=_concatenated(len(cells["normal"]), resolved),
         reduce=_flatten(cells["reduce"]),
-        reduce_concat=tuple(range(2, len(cells["reduce"]) + 2)),
+        reduce_concat=_concatenated(len(cells["reduce"]), resolved),
         edges_per_node=resolved.edges_per_node,
     )
+
+
+def _concatenated(nodes: int, space: SearchSpace) -> tuple[int, ...]:
+    """Return the states that a conv cell's output concatenates; 0 and 1 are its inputs."""
+    return tuple(range(2 + nodes - space.num_outputs(nodes), 2 + nodes))
 
 
 def _derive_cell(cell: str, alphas: Any, space: SearchSpace) -> list[list[Edge]]:

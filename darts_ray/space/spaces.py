@@ -31,6 +31,8 @@ class SearchSpace:
         primitives: names in the order of the alpha columns; `none` may be left out.
         nodes: intermediate nodes per cell.
         edges_per_node: edges that `derive` keeps per node.
+        multiplier: how many nodes, counted from the last, a conv cell's output concatenates;
+            None: all.
     """
 
     name: str
@@ -38,6 +40,7 @@ class SearchSpace:
     primitives: tuple[str, ...]
     nodes: int
     edges_per_node: int
+    multiplier: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values against each other."""
@@ -53,6 +56,9 @@ class SearchSpace:
             raise ConfigError(f"{where}: nodes and edges_per_node must be at least 1.")
         if self.kind == "recurrent" and self.edges_per_node != 1:
             raise ConfigError(f"{where}: a recurrent cell keeps exactly one edge per node.")
+        if self.multiplier is not None and self.kind == "recurrent":
+            raise ConfigError(f"{where}: only conv cells have an output multiplier.")
+        self.num_outputs(self.nodes)
 
     @property
     def num_inputs(self) -> int:
@@ -63,6 +69,19 @@ class SearchSpace:
     def cells(self) -> tuple[str, ...]:
         """The kinds of cell, which are the keys of a supernet's alphas."""
         return ("normal", "reduce") if self.kind == "conv" else ("recurrent",)
+
+    def num_outputs(self, nodes: int) -> int:
+        """Nodes that a cell of so many nodes concatenates.
+
+        Raises:
+            ConfigError: the multiplier is larger, or 0.
+        """
+        if self.multiplier is not None and not 1 <= self.multiplier <= nodes:
+            raise ConfigError(
+                f"Search space {self.name!r}: multiplier must be from 1 to the number of nodes,"
+                f" {nodes}, not {self.multiplier}."
+            )
+        return self.multiplier or nodes
 
     def num_edges(self, nodes: int | None = None) -> int:
         """Rows of an alpha matrix: sum over nodes of their possible predecessors."""

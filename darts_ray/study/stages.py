@@ -191,6 +191,8 @@ class StageRunner:
         self._say(
             f"export: {found['file']} agrees with torch within {found['max_difference']:.1e}"
         )
+        if found["int8"] and "error" in found["int8"]:
+            self._say(f"export: no int8 file was written: {found['int8']['error']}")
 
     def _report(self) -> None:
         self._note_time("report", 0.0, finished=True)

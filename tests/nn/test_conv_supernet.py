@@ -42,6 +42,9 @@ WIDE = SearchSpace(
 )
 POOLS = SearchSpace("pools", "conv", ("avg_pool_3x3", "max_pool_3x3"), nodes=2, edges_per_node=1)
 CONVS = SearchSpace("convs", "conv", ("dil_conv_5x5", "none"), nodes=2, edges_per_node=1)
+LAST_TWO = SearchSpace(
+    "last two", "conv", ("skip_connect", "sep_conv_3x3"), nodes=3, edges_per_node=2, multiplier=2
+)
 
 CASES = {
     "two nodes, digits": ({"nodes": 2, "layers": 3, "in_channels": 1}, (8, 8)),
@@ -51,6 +54,7 @@ CASES = {
     "own space": ({"nodes": 3, "layers": 3, "space": WIDE, "num_classes": 3}, (8, 6)),
     "only pools": ({"nodes": 2, "layers": 3, "space": POOLS}, (8, 8)),
     "only convolutions": ({"nodes": 2, "layers": 3, "space": CONVS}, (8, 8)),
+    "last two nodes": ({"nodes": 3, "layers": 3, "space": LAST_TWO}, (8, 8)),
     "one cell": ({"nodes": 1, "layers": 1, "stem_multiplier": 1}, (2, 3)),
 }
 

@@ -43,10 +43,12 @@ class MixedOp(nn.Module):
 
 
 class Cell(nn.Module):
-    def __init__(self, primitives, nodes, c_prev_prev, c_prev, channels, reduction, after) -> None:
+    def __init__(
+        self, primitives, nodes, multiplier, c_prev_prev, c_prev, channels, reduction, after
+    ) -> None:
         super().__init__()
         self.reduction = reduction
-        self.nodes = nodes
+        self.nodes, self.multiplier = nodes, multiplier
         if after:
             self.preprocess0 = FactorizedReduce(c_prev_prev, channels, affine=False)
         else:
@@ -67,7 +69,7 @@ class Cell(nn.Module):
                 total = total + self._ops[edge](state, weights[edge])
                 edge += 1
             states.append(total)
-        return torch.cat(states[2:], dim=1)
+        return torch.cat(states[-self.multiplier :], dim=1)
 
 
 class ReferenceConvSupernet(nn.Module):
@@ -80,6 +82,7 @@ class ReferenceConvSupernet(nn.Module):
             nn.Conv2d(in_channels, c_stem, 3, padding=1, bias=False), nn.BatchNorm2d(c_stem)
         )
         primitives, layers, nodes = supernet.space.primitives, supernet.layers, supernet.nodes
+        multiplier = supernet.space.multiplier or nodes
         reductions = (layers // 3, 2 * layers // 3)
         c_prev_prev = c_prev = c_stem
         channels, after = supernet.channels, False
@@ -88,9 +91,11 @@ class ReferenceConvSupernet(nn.Module):
             reduction = layer in reductions
             channels *= 2 if reduction else 1
             self.cells.append(
-                Cell(primitives, nodes, c_prev_prev, c_prev, channels, reduction, after)
+                Cell(
+                    primitives, nodes, multiplier, c_prev_prev, c_prev, channels, reduction, after
+                )
             )
-            c_prev_prev, c_prev, after = c_prev, nodes * channels, reduction
+            c_prev_prev, c_prev, after = c_prev, multiplier * channels, reduction
         self.classifier = nn.Linear(c_prev, supernet.classifier.out_features)
         forget_running_statistics(self)
         self.alpha_normal = nn.Parameter(supernet.alpha_normal.detach().clone())

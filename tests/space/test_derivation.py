@@ -78,3 +78,16 @@ def test_spaces_register_once() -> None:
         spaces.register(SearchSpace("darts", "conv", ("skip_connect",), 1, 1))
     with pytest.raises(ConfigError, match="besides 'none'"):
         SearchSpace("empty", "conv", ("none",), 1, 1)
+
+
+def test_the_output_may_leave_out_first_nodes() -> None:
+    primitives = ("none", "skip_connect", "sep_conv_3x3")
+    space = SearchSpace("last", "conv", primitives, nodes=3, edges_per_node=2, multiplier=1)
+    alphas = {cell: np.zeros((space.num_edges(), 3)) for cell in space.cells}
+    genotype = derive(alphas, space)
+    assert isinstance(genotype, ConvGenotype)
+    assert genotype.normal_concat == genotype.reduce_concat == (4,)
+    with pytest.raises(ConfigError, match="multiplier must be from 1 to the number of nodes, 3"):
+        SearchSpace("more", "conv", primitives, nodes=3, edges_per_node=2, multiplier=4)
+    with pytest.raises(ConfigError, match="only conv cells have an output multiplier"):
+        SearchSpace("text", "recurrent", ("tanh",), nodes=3, edges_per_node=1, multiplier=1)
