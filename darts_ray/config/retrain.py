@@ -16,7 +16,8 @@ from darts_ray.config.base import (
     Probability,
 )
 from darts_ray.config.data import AugmentConfig, DataConfig
-from darts_ray.config.search import Device, Precision, RecurrentDropoutConfig, fill_network_kind
+from darts_ray.config.published import complete_training
+from darts_ray.config.search import Device, Precision, RecurrentDropoutConfig
 from darts_ray.errors import ConfigError
 from darts_ray.space import Genotype, RecurrentGenotype, zoo
 
@@ -135,7 +136,7 @@ class RetrainConfig(TrainingRecipe):
     @model_validator(mode="before")
     @classmethod
     def _follow_data(cls, values: object) -> object:
-        return fill_network_kind(values)
+        return complete_training(values)
 
     @field_validator("genotype")
     @classmethod

@@ -15,7 +15,8 @@ from darts_ray.config.base import (
     PositiveInt,
     Probability,
 )
-from darts_ray.config.data import TEXT_SOURCES, AugmentConfig, DataConfig
+from darts_ray.config.data import AugmentConfig, DataConfig
+from darts_ray.config.published import complete_search
 from darts_ray.errors import ConfigError
 from darts_ray.space import SearchSpace, resolve_space
 
@@ -172,10 +173,7 @@ class SearchConfig(Model):
     @model_validator(mode="before")
     @classmethod
     def _follow_data(cls, values: object) -> object:
-        filled = fill_network_kind(values)
-        if isinstance(filled, dict) and _source_is_text(filled.get("data")):
-            return {"space": "recurrent", **filled}
-        return filled
+        return complete_search(values)
 
     @field_validator("space")
     @classmethod
@@ -198,19 +196,3 @@ class SearchConfig(Model):
     def search_space(self) -> SearchSpace:
         """Return the space that the search explores."""
         return resolve_space(self.space) if isinstance(self.space, str) else self.space.build()
-
-
-def fill_network_kind(values: object) -> object:
-    """Let `network.kind` be left out: it follows from the data source."""
-    if not isinstance(values, dict):
-        return values
-    network = values.get("network", {})
-    if isinstance(network, dict) and "kind" not in network:
-        kind = "recurrent" if _source_is_text(values.get("data")) else "conv"
-        return {**values, "network": {"kind": kind, **network}}
-    return values
-
-
-def _source_is_text(data: object) -> bool:
-    source = data.get("source") if isinstance(data, dict) else getattr(data, "source", None)
-    return source in TEXT_SOURCES

@@ -18,8 +18,9 @@ from darts_ray.config.base import (
 )
 from darts_ray.config.data import DataConfig
 from darts_ray.config.messages import explain
+from darts_ray.config.published import complete_training
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
-from darts_ray.config.search import SearchConfig, SpaceConfig, fill_network_kind
+from darts_ray.config.search import SearchConfig, SpaceConfig
 from darts_ray.errors import ConfigError
 
 AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
@@ -142,9 +143,12 @@ class StudyConfig(Model):
             if isinstance(values.get(section), dict):
                 if "data" in values[section]:
                     raise ConfigError(f"{section}.data: give 'data' at the top level instead.")
-                filled = fill_network_kind({"data": values.get("data"), **values[section]})
-                assert isinstance(filled, dict)
-                values[section] = {k: v for k, v in filled.items() if k != "data"}
+                given = {"data": values.get("data"), **values[section]}
+                if section == "select":  # it is short, whatever the data are
+                    given.setdefault("epochs", SelectSection.model_fields["epochs"].default)
+                complete = complete_training(given)
+                assert isinstance(complete, dict)
+                values[section] = {k: v for k, v in complete.items() if k != "data"}
         return values
 
     @model_validator(mode="after")

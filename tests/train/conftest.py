@@ -98,9 +98,13 @@ def text_config(**changes: Any) -> RetrainConfig:
             "momentum": 0.0,
             "weight_decay": 1e-6,
             "grad_clip": 0.25,
+            "asgd_patience": None,
+            "stop_patience": None,
         },
         "epochs": 4,
         "batch_size": 4,
+        "eval_batch_size": None,
+        "test_batch_size": None,
         "device": "cpu",
     }
     return RetrainConfig.model_validate(_merge(values, changes))
