@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     Its path is short because Ray puts Unix sockets below it, whose paths may have 107 bytes at
     most; pytest's tmp_path is too long for that. Subprocesses inherit all of this.
     """
-    tmp_path_factory.getbasetemp()  # settled first, so that it stays where pytest keeps it
+    # settled first: they stay where pytest and multiprocessing keep them and clean up themselves
+    tmp_path_factory.getbasetemp()
+    multiprocessing.util.get_temp_dir()
     with (
         tempfile.TemporaryDirectory(prefix="dr", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,

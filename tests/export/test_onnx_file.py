@@ -114,6 +114,6 @@ def test_too_small_images_are_the_users_error(exported: Exported, tmp_path: Path
         export_onnx(
             exported.network,
             tmp_path / "a.onnx",
-            example_size=(3, 16, 16),
+            example_size=(3, 2, 2),
             metadata=exported.metadata,
         )
