@@ -113,10 +113,10 @@ def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
     stdout.print(table)
     settings = "; ".join(planned.settings)
     stdout.print(f"Settings: {settings}. Seeds: {', '.join(map(str, planned.seeds))}.")
+    gpu_hours = f", {planned.gpu_hours:.1f} GPU-hours" if planned.gpus_per_trial else ""
     stdout.print(
         f"Each trial gets {planned.cpus_per_trial:g} CPUs and {planned.gpus_per_trial:g} GPUs;"
-        f" estimated time of all stages: {_duration(planned.hours)}"
-        f" ({planned.gpu_hours:.2f} GPU-hours)."
+        f" estimated time of all stages: {_duration(planned.hours)}{gpu_hours}."
     )
     for note in planned.notes:
         stdout.print(note)
