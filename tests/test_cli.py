@@ -62,9 +62,7 @@ def test_bad_input(
     ("overrides", "part"),
     [
         (["data={source: parquet, path: absent}"], "absent"),
-        (["data={source: cifar10, path: absent}"], "absent"),
         (["resources.gpus_per_trial=64"], "GPU"),
-        (["resources.cpus_per_trial=4096"], "CPU"),
         (["tracking.uri=http://127.0.0.1:9"], "127.0.0.1:9"),
         (["search.batch_size=100000"], "batch"),
     ],
