@@ -52,7 +52,7 @@ def descendants(driver: subprocess.Popen[bytes]) -> tuple[list[psutil.Process], 
 def test_a_stage_goes_on_after_its_driver_was_interrupted(
     how: signal.Signals, tmp_path: Path, local_ray: None
 ) -> None:
-    (tmp_path / "pause").write_text("1.0")
+    (tmp_path / "pause").write_text("0.5")
     driver = subprocess.Popen(
         [sys.executable, "-m", "tests.tune.driver", str(tmp_path)],
         cwd=REPOSITORY,

@@ -16,7 +16,7 @@ from ray.tune import Callback
 from darts_ray.config import StudyConfig, build_config
 from darts_ray.tune import SearchTrainable, TrialSpec, run_trials
 
-EPOCHS = 6
+EPOCHS = 5
 BARE_LOOP = """
 import json, sys, time
 import torch
@@ -72,11 +72,11 @@ def test_one_trial_against_the_bare_loop(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In turns in one run, so that a busy machine slows both."""
-    study = study_of(8, max_train=512)
+    study = study_of(8, max_train=256)
     config = study.search_config({}, 0).model_dump_json()
     bare: list[float] = []
     inside: list[float] = []
-    for turn in range(3):
+    for turn in range(2):
         done = subprocess.run(
             [sys.executable, "-c", BARE_LOOP, config], check=True, capture_output=True, text=True
         )
