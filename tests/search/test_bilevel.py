@@ -212,12 +212,11 @@ def test_finite_differences_are_taken_in_full_precision() -> None:
     torch.manual_seed(0)
     toy = FeedForwardToy()
     train, valid = ((x.float(), y) for x, y in (image_like_batch(1), image_like_batch(2)))
-    gradients = {}
+    gradients = []
     for precision in ("float32", "bfloat16"):
-        for order in ("first", "unrolled"):
-            optim = SearchOptimConfig(order=order, xi=0.5, momentum=0.0)
-            step = BilevelStep(toy, optim, precision=precision)  # type: ignore[arg-type]
-            found = step.alpha_gradient(train, valid).values()
-            gradients[precision, order] = torch.cat([g.flatten() for g in found])
-    exact, rounded = (gradients[p, "unrolled"] for p in ("float32", "bfloat16"))
-    assert (exact - rounded).norm() < 0.1 * exact.norm()
+        optim = SearchOptimConfig(order="unrolled", xi=0.5, momentum=0.0)
+        step = BilevelStep(toy, optim, precision=precision)  # type: ignore[arg-type]
+        found = step.alpha_gradient(train, valid).values()
+        gradients.append(torch.cat([g.flatten() for g in found]))
+    # measured: 0.01; with bfloat16 differences 0.2
+    assert (gradients[0] - gradients[1]).norm() < 0.1 * gradients[0].norm()
