@@ -96,6 +96,11 @@ class ResourcesSection(Model):
         0.0, description="A fraction shares one GPU between trials (memory is not isolated)."
     )
     max_concurrent: PositiveInt | None = Field(None, description="Trials at a time at most.")
+    wait_s: NonNegativeFloat | None = Field(
+        None,
+        description="Seconds to wait for a node that a trial fits on; default: 900 on clusters"
+        " that `ray up` or KubeRay made, 0 elsewhere.",
+    )
     address: str | None = Field(
         None, description="Ray cluster; default: the one this runs in, else an embedded Ray."
     )

@@ -108,7 +108,7 @@ def run_study(
     wanted = _wanted_stages(config, stages)
     goes_on = resume or wanted[0] != _wanted_stages(config, None)[0]
     tracker = _tracker(config, folder)
-    admit(folder, config, goes_on)
+    continues = admit(folder, config, goes_on) is not None
     data = open_data(config.data)
     pending = pending_stages(read_record(folder), wanted, named=stages is not None)
     for stage in wanted:
@@ -119,7 +119,7 @@ def run_study(
             check_fits(config, data, pending)
             stack.enter_context(start_ray(config.resources))
             trials = {stage: n for stage, n in num_trials(config).items() if stage in pending}
-            preflight(config, folder.uri, trials)
+            preflight(config, folder.uri, trials, continues=continues)
         stack.enter_context(folder.lock())
         # why: admitted again under the lock, as another driver may have come first
         provenance = admit(folder, config, goes_on) or provenance_now(data.info.fingerprint)

@@ -17,11 +17,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from darts_ray.config import DataConfig, StudyConfig
 from darts_ray.data import ImageInfo, TextInfo, open_data
-from darts_ray.errors import DataError, ResourceError, StudyError
+from darts_ray.errors import DataError, ResourceError, StudyError, TrackingError
 from darts_ray.nn import num_weights
 from darts_ray.search import build_supernet
 from darts_ray.tracking import check_server
 from darts_ray.train import build_network
+from darts_ray.tune.capacity import wait_for_nodes
 from darts_ray.tune.search_space import make_scheduler, make_searcher
 from darts_ray.tune.trial_folder import child_location
 
@@ -35,7 +36,11 @@ logger = logging.getLogger("darts_ray.tune")
 
 
 def preflight(
-    study: StudyConfig, storage: str, num_trials: Mapping[str, int] | None = None
+    study: StudyConfig,
+    storage: str,
+    num_trials: Mapping[str, int] | None = None,
+    *,
+    continues: bool = False,
 ) -> None:
     """Check everything that a study needs, inside `start_ray`; nothing is left behind.
 
@@ -44,21 +49,22 @@ def preflight(
         storage: absolute path or URI of the study folder.
         num_trials: trials per stage that will run, for the disk space of their checkpoints;
             None: not checked.
+        continues: the study has begun before; a tracking server that is down then only delays
+            what it is told.
 
     Raises:
         ConfigError: the scheduler or searcher does not suit the axes.
         ResourceError: a trial asks for more than any node has, or the disk is too small.
         StudyError: the storage is not writable, or not shared by all nodes.
         DataError: the data cannot be read here or on another node.
-        TrackingError: the named tracking server does not answer.
+        TrackingError: the named tracking server does not answer, and the study begins.
     """
     if study.search is not None:
         make_searcher(study)
         make_scheduler(study, epochs=1)
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    _check_resources(study, nodes)
+    nodes = wait_for_nodes(study)
     if study.tracking.enabled and study.tracking.uri is not None:
-        check_server(study.tracking.uri)
+        _check_tracking(study.tracking.uri, continues)
     info = open_data(study.data).info
     if num_trials is not None and "://" not in storage:
         needed = checkpoint_bytes(study, info, num_trials)
@@ -95,47 +101,14 @@ def checkpoint_bytes(
     return weights * BYTES_PER_WEIGHT * study.tune.keep_checkpoints
 
 
-def _check_resources(study: StudyConfig, nodes: list[dict[str, Any]]) -> None:
-    cpus, gpus = study.resources.cpus_per_trial, study.resources.gpus_per_trial
-    if gpus > 1 and gpus != int(gpus):
-        raise ResourceError(
-            f"resources.gpus_per_trial: {gpus:g} is not possible; give a fraction below 1 to"
-            " share a GPU, or a whole number."
-        )
-    sections = {"search": study.search, "select": study.select, "retrain": study.retrain}
-    for name, section in sections.items():
-        device = section.get("device") if isinstance(section, dict) else None
-        device = device or getattr(section, "device", None)
-        if device == "cuda" and not gpus:
-            raise ResourceError(
-                f"{name}.device: cuda needs a GPU, and resources.gpus_per_trial is 0; set it to 1,"
-                " or to a fraction to share a GPU between trials."
-            )
-    offers = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]
-    if any(cpus <= has_cpus and gpus <= has_gpus for has_cpus, has_gpus in offers):
-        return
-    most_cpus, most_gpus = (max(column) for column in zip(*offers, strict=True))
-    problem = (
-        f"resources: a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and no node has both;"
-        f" the largest have {most_cpus:g} CPUs and {most_gpus:g} GPUs."
-    )
-    if _is_autoscaling():
-        logger.warning("%s The autoscaler may add one that has.", problem)
-        return
-    if gpus > most_gpus:
-        remedy = (
-            "set resources.gpus_per_trial=0 to run on CPUs"
-            if most_gpus == 0
-            else f"set resources.gpus_per_trial to {most_gpus:g} or less"
-        )
-    else:
-        remedy = f"set resources.cpus_per_trial to {most_cpus:g} or less"
-    raise ResourceError(f"{problem} Use larger nodes, or {remedy}.")
-
-
-def _is_autoscaling() -> bool:
-    """Whether `ray up` made this cluster; Ray leaves this file on its head node."""
-    return Path("~/ray_bootstrap_config.yaml").expanduser().exists()
+def _check_tracking(uri: str, continues: bool) -> None:
+    try:
+        check_server(uri)
+    except TrackingError as error:
+        # why: a study that restarts by itself at night must not end because the tracker is down
+        if not continues:
+            raise
+        logger.warning("%s The study goes on; what MLflow misses is kept for it.", error)
 
 
 def _bytes_held(storage: Path, stages: Iterable[str]) -> int:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from darts_ray.config import ResourcesSection
 from darts_ray.errors import TrackingError
+from darts_ray.study import load_study, run_study, stages
 from darts_ray.tracking import StudyTracker, check_server, sqlite_uri
 from darts_ray.tracking.server import resolve_uri
+from darts_ray.tune import start_ray
 from tests.tracking.conftest import Server
 from tests.tracking.test_tracker import Reader, small_model
+from tests.tune.stub import StubRun, StubTrainable, epochs_run, stub_study
 
 
 def test_an_outage_in_mid_study_leaves_no_gap_and_no_duplicate(
@@ -70,6 +75,53 @@ def test_an_outage_in_mid_study_leaves_no_gap_and_no_duplicate(
     assert math.isnan(runs["t1"].data.metrics["train_loss"])
     assert reader.artifact(runs["t1"], "genotype.json") == b"{}"
     assert reader.client.get_model_version_by_alias("cells", "champion").version == "1"
+
+
+def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(stages, "SearchTrainable", StubTrainable)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "pause").write_text("0.7")
+    study = stub_study(
+        tmp_path,
+        epochs=12,
+        output=str(tmp_path / "runs"),
+        seeds=[0, 1],
+        search={"batch_size": 32},
+        tracking={"uri": server.uri, "experiment": "outage"},
+    )
+
+    def outage() -> None:
+        while len(epochs_run(tmp_path, 0)) < 3:
+            time.sleep(0.05)
+        server.stop()
+        while len(epochs_run(tmp_path, 0)) < 6:
+            time.sleep(0.05)
+        server.start()
+
+    thread = threading.Thread(target=outage)
+    thread.start()
+    with start_ray(ResourcesSection()):
+        result = run_study(study, quiet=True)
+    thread.join()
+    assert "MLflow does not answer" in caplog.text
+
+    results = load_study(result.folder).results.to_pandas()
+    reader = Reader(server.uri, "outage")
+    runs = reader.runs()
+    assert set(runs) == {"study", "search/search-000", "search/search-001"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    for seed in (0, 1):
+        undisturbed = StubRun(study.search_config({}, seed), log=False)
+        expected = [undisturbed.run_epoch()["validation_accuracy"] for _ in range(12)]
+        rows = results[results.seed == seed]
+        assert rows.validation_accuracy.tolist() == expected
+        history = reader.history(runs[f"search/search-00{seed}"], "validation_accuracy")
+        assert history == list(enumerate(expected, start=1))
 
 
 def test_uris_that_mlflow_does_not_know_are_refused_before_anything_starts() -> None:

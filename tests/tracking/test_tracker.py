@@ -47,11 +47,12 @@ def write_study(tracker: StudyTracker) -> None:
 class Reader:
     """Reads runs back with MLflow's own client."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, experiment: str = "experiment") -> None:
         self.client = mlflow.MlflowClient(uri, registry_uri=uri)
+        self._experiment = experiment
 
     def runs(self) -> dict[str, Any]:
-        experiment = self.client.get_experiment_by_name("experiment")
+        experiment = self.client.get_experiment_by_name(self._experiment)
         assert experiment is not None
         runs = self.client.search_runs([experiment.experiment_id])
         named = {run.data.tags.get("darts.trial_id", "study"): run for run in runs}

@@ -1,4 +1,4 @@
-"""A three-node cluster that loses a node: python -m tests.tune.lose_node FOLDER.
+"""A cluster that grows to three nodes and loses one: python -m tests.tune.lose_node FOLDER.
 
 A process of its own, because Ray keeps in the process whether clusters ask for a token: a
 `Cluster` that is made after another Ray was used cancels every actor.
@@ -43,10 +43,25 @@ class LoseNode(Callback):
         return {}
 
 
+def check_growth(cluster: Cluster, folder: Path, storage: Path) -> None:
+    """A cluster that has only its head yet; nodes come when they are asked for."""
+    asked: list[list[dict[str, float]]] = []
+
+    def autoscaler(bundles: list[dict[str, float]]) -> None:
+        asked.append(bundles)
+        for _ in bundles * 2:
+            cluster.add_node(num_cpus=1, num_gpus=1)
+
+    study = stub_study(folder, resources={**SHARED, "wait_s": 60}, tracking={"enabled": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("darts_ray.tune.capacity.request_resources", autoscaler)
+        preflight(study, str(storage), {"search": 3})
+    assert asked == [[{"CPU": 1, "GPU": 0.5}], []]
+    assert not storage.parent.exists()
+
+
 def check_preflight(folder: Path, storage: Path) -> None:
     study = stub_study(folder, resources=SHARED, tracking={"enabled": False})
-    preflight(study, str(storage), {"search": 3})
-    assert not storage.parent.exists()
     greedy = stub_study(folder, resources={"gpus_per_trial": 2}, tracking={"enabled": False})
     with pytest.raises(ResourceError, match=r"set resources\.gpus_per_trial to 1 or less"):
         preflight(greedy, str(storage))
@@ -84,12 +99,11 @@ SHARED = {"cpus_per_trial": 1, "gpus_per_trial": 0.5}
 if __name__ == "__main__":
     head = {"num_cpus": 0, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, num_gpus=1)
-    cluster.wait_for_nodes()
     ray.init(address=cluster.address, log_to_driver=False)
     try:
         place = Path(sys.argv[1])
+        check_growth(cluster, place, place / "runs" / "study")
+        cluster.wait_for_nodes()
         check_preflight(place, place / "runs" / "study")
         check_lost_node(cluster, place, place / "runs" / "study")
         print("the study survived")

@@ -7,7 +7,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_three_nodes_pass_preflight_and_a_study_survives_the_loss_of_one(
+def test_a_cluster_grows_to_three_nodes_and_a_study_survives_the_loss_of_one(
     tmp_path: Path,
 ) -> None:
     finished = subprocess.run(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 
 from darts_ray.data import open_data
 from darts_ray.errors import ConfigError, DataError, ResourceError, StudyError, TrackingError
-from darts_ray.tune import preflight
+from darts_ray.tune import capacity, preflight
 from darts_ray.tune.checks import checkpoint_bytes
 from tests.tune.stub import stub_study
 
@@ -55,10 +54,35 @@ def test_cuda_without_a_gpu_per_trial(tmp_path: Path) -> None:
         check(tmp_path, search={"device": "cuda"})
 
 
-def test_an_autoscaling_cluster_may_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("maker", ["ray up", "KubeRay", "resources.wait_s"])
+def test_clusters_that_grow_are_asked_and_waited_for(
+    maker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "ray_bootstrap_config.yaml").touch()
-    check(tmp_path, resources={"gpus_per_trial": 8})
+    monkeypatch.setattr(capacity, "GROWING_WAIT_S", 0.25)
+    monkeypatch.setattr(capacity, "POLL_S", 0.05)
+    asked: list[Any] = []
+    monkeypatch.setattr(capacity, "request_resources", lambda bundles: asked.append(bundles))
+    resources = {"gpus_per_trial": 8}
+    if maker == "ray up":
+        (tmp_path / "ray_bootstrap_config.yaml").touch()
+    elif maker == "KubeRay":
+        monkeypatch.setenv("RAY_USAGE_STATS_KUBERAY_IN_USE", "1")
+    else:
+        resources["wait_s"] = 0.25
+    with pytest.raises(ResourceError, match=r"1 GPUs \(waited 0 s\).*resources\.wait_s"):
+        check(tmp_path, resources=resources)
+    assert asked == [[{"CPU": 1, "GPU": 8}], []]
+
+
+def test_a_study_that_goes_on_does_not_wait_for_its_tracker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    study = stub_study(tmp_path / "cache", tracking={"uri": "http://127.0.0.1:9"})
+    preflight(study, str(tmp_path / "a"), continues=True)
+    assert "does not answer" in caplog.text
+    assert "The study goes on" in caplog.text
 
 
 def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
@@ -83,11 +107,11 @@ def test_checkpoints_are_estimated_from_the_networks(tmp_path: Path) -> None:
     assert checkpoint_bytes(study, info, {"search": 5}) == weights * 12 * 3 * 5
 
 
-def test_data_and_tracking(tmp_path: Path) -> None:
+def test_data_and_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = {"source": "parquet", "path": str(tmp_path / "missing")}
     with pytest.raises(DataError, match="missing"):
         check(tmp_path, data=missing)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     with pytest.raises(TrackingError, match="does not answer"):
         check(tmp_path, tracking={"uri": "http://127.0.0.1:9"})
 
