@@ -17,12 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darts_ray.config import RecurrentSupernetConfig, SearchConfig, StudyConfig
+from darts_ray.config import (
+    ConvSupernetConfig,
+    RecurrentSupernetConfig,
+    SearchConfig,
+    StudyConfig,
+)
 from darts_ray.data import ImageInfo, TextInfo, open_data
 from darts_ray.errors import DartsError, ResourceError
 from darts_ray.nn.execution import keep_freed_memory, resolve_device, seed_everything
 from darts_ray.search import BilevelStep
 from darts_ray.search.build import build_supernet
+from darts_ray.search.step_graph import StepGraph
 
 Batch = tuple[Tensor, Tensor]
 
@@ -101,7 +107,9 @@ def measure_step(
     device = resolve_device(config.device)
     seed_everything(config.seed)
     supernet = build_supernet(config, info).to(device)
-    step = BilevelStep(supernet, config.optim, precision=config.precision)
+    step = BilevelStep(supernet, config.optim, precision=config.precision, graphs=config.graphs)
+    if config.graphs:
+        warmup += StepGraph.NUM_NORMAL
     batches = _random_batches(config, info, device)
     seconds = []
     for index in range(warmup + steps):
@@ -142,7 +150,7 @@ def bench(
         study: needs a search section; the first value of every axis is taken.
         steps: measured steps per variant.
         warmup: steps before them.
-        variants: also try the other precision and (on GPUs) torch.compile.
+        variants: also try the other precision and (on GPUs) torch.compile and CUDA graphs.
         on_cost: called after each variant.
 
     Raises:
@@ -178,6 +186,8 @@ def _variants(config: SearchConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     yield f"precision={other}", {"precision": other}
     if resolve_device(config.device).type == "cuda":  # on CPUs compiling takes many minutes
         yield f"compile={str(not config.compile).lower()}", {"compile": not config.compile}
+        if isinstance(config.network, ConvSupernetConfig):
+            yield f"graphs={str(not config.graphs).lower()}", {"graphs": not config.graphs}
 
 
 def _with(config: SearchConfig, changes: dict[str, Any]) -> SearchConfig:

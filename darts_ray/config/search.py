@@ -166,6 +166,9 @@ class SearchConfig(Model):
     device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
     precision: Precision = Field("float32", description="bfloat16: autocast.")
     compile: bool = Field(False, description="torch.compile; pays off only for long runs.")
+    graphs: bool = Field(
+        False, description="Replay each step as one CUDA graph; conv searches on a GPU."
+    )
     deterministic: bool = Field(
         False, description="Bit-identical repeats on one machine, at some cost on GPUs."
     )
@@ -191,6 +194,11 @@ class SearchConfig(Model):
             raise ValueError(f"network.kind: the space is {kind}, the network {self.network.kind}")
         if self.data.is_text != (kind == "recurrent"):
             raise ValueError(f"data.source: {self.data.source!r} does not fit a {kind} search")
+        if self.graphs and kind == "recurrent":
+            raise ValueError(
+                "graphs: is for conv searches; a recurrent one carries its hidden states, and its"
+                " sequences differ in length"
+            )
         return self
 
     def search_space(self) -> SearchSpace:

@@ -233,8 +233,10 @@ class _RandomNumbers:
             self._set(now)
 
     def _states(self) -> tuple[Tensor, Tensor | None]:
-        on_gpu = self._device.type == "cuda"
-        return torch.get_rng_state(), torch.cuda.get_rng_state(self._device) if on_gpu else None
+        # A CUDA graph that is being recorded cannot read the state, and holds only steps that
+        # draw nothing.
+        has_state = self._device.type == "cuda" and not torch.cuda.is_current_stream_capturing()
+        return torch.get_rng_state(), torch.cuda.get_rng_state(self._device) if has_state else None
 
     def _set(self, states: tuple[Tensor, Tensor | None]) -> None:
         torch.set_rng_state(states[0])

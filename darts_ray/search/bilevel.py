@@ -12,9 +12,11 @@ from torch import Tensor
 
 from darts_ray.config import SearchOptimConfig
 from darts_ray.config.search import Precision
+from darts_ray.errors import ConfigError
 from darts_ray.nn.execution import autocast
 from darts_ray.nn.supernet import Batch, State, Supernet
 from darts_ray.search.architect import AlphaGradient, Architect, random_numbers_kept
+from darts_ray.search.step_graph import CudaRecorder, StepGraph
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,19 @@ class BilevelStep:
         supernet: the network, already on its device.
         optim: both optimisers' hyperparameters.
         precision: `bfloat16` runs the forward passes under autocast.
+        graphs: replay each step as one CUDA graph; for stateless supernets on a GPU.
+
+    Raises:
+        ConfigError: `graphs` without a GPU, or with a supernet that carries a state.
     """
 
     def __init__(
-        self, supernet: Supernet, optim: SearchOptimConfig, *, precision: Precision = "float32"
+        self,
+        supernet: Supernet,
+        optim: SearchOptimConfig,
+        *,
+        precision: Precision = "float32",
+        graphs: bool = False,
     ) -> None:
         self.supernet = supernet
         self.xi = optim.xi
@@ -63,6 +74,7 @@ class BilevelStep:
             betas=optim.alpha_betas,
             weight_decay=optim.alpha_weight_decay,
             foreach=True,
+            capturable=graphs,
         )
         self._weight_optimizer = torch.optim.SGD(
             self._weights,
@@ -73,6 +85,7 @@ class BilevelStep:
         )
         self._architect = Architect(supernet, optim, self._loss, self._momentum_buffer)
         self._states: dict[str, State] = {}
+        self._graph = self._make_graph() if graphs else None
 
     @property
     def weight_lr(self) -> float:
@@ -101,6 +114,12 @@ class BilevelStep:
             train_batch: `(images, targets)`, or `(tokens, targets)` of shape (time, batch).
             valid_batch: as `train_batch`, from the data that alphas are learnt on.
         """
+        if self._graph is None:
+            return StepResult(*self._update(train_batch, valid_batch))
+        numbers = (self.weight_lr, self.alpha_lr, self._virtual_step_size())
+        return StepResult(*self._graph(train_batch, valid_batch, numbers))
+
+    def _update(self, train_batch: Batch, valid_batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         alphas = self._alpha_gradient(train_batch, valid_batch)
         self._states["valid"] = alphas.valid_state
         for alpha, gradient in zip(self._alphas.values(), alphas.gradients, strict=True):
@@ -115,7 +134,7 @@ class BilevelStep:
         norm = torch.nn.utils.clip_grad_norm_(self._weights, self._optim.grad_clip, foreach=True)
         self._weight_optimizer.step()
         self._weight_optimizer.zero_grad()
-        return StepResult(loss.detach(), alphas.valid_loss, norm)
+        return loss.detach(), alphas.valid_loss, norm
 
     def alpha_gradient(self, train_batch: Batch, valid_batch: Batch) -> dict[str, Tensor]:
         """Return the gradient of each alpha matrix, without any side effect.
@@ -153,6 +172,8 @@ class BilevelStep:
             # PyTorch would go on updating the tensors of the given state in place
             moments = copy.deepcopy(state[name])
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if self._graph is not None:
+            self._graph.forget()
         self._states = {
             name: None if hidden is None else hidden.to(self._weights[0].device)
             for name, hidden in state["hidden"].items()
@@ -164,8 +185,25 @@ class BilevelStep:
             valid_batch,
             train_state=self._state("train", train_batch),
             valid_state=self._state("valid", valid_batch),
-            xi=self.weight_lr if self.xi == "weight_lr" else float(self.xi),
+            xi=self._virtual_step_size(),
         )
+
+    def _virtual_step_size(self) -> float:
+        return self.weight_lr if self.xi == "weight_lr" else float(self.xi)
+
+    def _make_graph(self) -> StepGraph:
+        device = self._weights[0].device
+        if device.type != "cuda":
+            raise ConfigError(
+                f"graphs: CUDA graphs need a GPU, and the search runs on {device.type}; set"
+                " graphs: false, or give the trial a GPU."
+            )
+        if self._is_stateful and self.supernet.initial_state(1) is not None:
+            raise ConfigError(
+                "graphs: a CUDA graph would repeat the state that this network carries; set"
+                " graphs: false."
+            )
+        return StepGraph(self._update, CudaRecorder(device))
 
     def _loss(
         self,

@@ -48,7 +48,8 @@ class SearchRun:
         device: default: what `config.device` says.
 
     Raises:
-        ConfigError: the network does not fit the data, or options contradict each other.
+        ConfigError: the network does not fit the data, or options contradict each other or the
+            device.
         DataError: a split is empty or smaller than a batch, or a target is out of range.
         ResourceError: `device: cuda` without a GPU.
     """
@@ -73,7 +74,9 @@ class SearchRun:
             self._rng = rng_state(self.device)
         finally:
             set_rng_state(outer, self.device)
-        self._step = BilevelStep(self.supernet, config.optim, precision=config.precision)
+        self._step = BilevelStep(
+            self.supernet, config.optim, precision=config.precision, graphs=config.graphs
+        )
 
     def run_epoch(self, on_step: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Train for one epoch, evaluate, derive.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,8 +22,8 @@ from darts_ray.train import RetrainRun, build_network
 
 Trial = TypeVar("Trial", SearchConfig, RetrainConfig)
 CPU = torch.device("cpu")
-CPU_BATCH = 16
-"""On a CPU a step's time grows with its batch, so a small one is timed and scaled up."""
+CPU_BATCHES = (8, 16)
+"""On a CPU a step's time grows along a line with its batch, so two small ones are timed."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def check_fits(
         DataError: a part of the data is smaller than a batch, or there is no test set.
     """
     for trial in distinct_searches(config) if stages is None or "search" in stages else ():
-        SearchRun(trial, data, CPU)
+        # the driver may have no GPU; preflight asks whether the trials have
+        SearchRun(trial.model_copy(update={"graphs": False}), data, CPU)
     for stage, training in distinct_trainings(config).items():
         if stages is None or stage in stages:
             RetrainRun(training, data, CPU)
@@ -108,8 +109,11 @@ def num_parameters(config: StudyConfig, genotype: Genotype, info: ImageInfo | Te
 
 def search_cost(config: SearchConfig, info: ImageInfo | TextInfo) -> TrialCost:
     """Time bilevel steps of one search; evaluation adds a third of a forward pass per step."""
-    timed, scale = _smaller(config)
-    step = measure_step(timed, info, steps=2, warmup=1).step_seconds * scale
+    if not _on_gpu(config):
+        config = config.model_copy(update={"graphs": False})
+    step = _step_seconds(
+        config, lambda timed: measure_step(timed, info, steps=2, warmup=1).step_seconds
+    )
     seconds = step * steps_per_epoch(config, info) * config.epochs
     with torch.device("meta"):
         weights = num_weights(build_supernet(config, info))
@@ -118,10 +122,29 @@ def search_cost(config: SearchConfig, info: ImageInfo | TextInfo) -> TrialCost:
 
 def training_cost(config: RetrainConfig, info: ImageInfo | TextInfo) -> TrialCost:
     """Time training steps of one derived network."""
-    timed, scale = _smaller(config)
+    step = _step_seconds(config, lambda timed: _time_training(timed, info))
+    seconds = step * _training_steps(config, info) * config.epochs
+    with torch.device("meta"):
+        weights = num_weights(build_network(config, info))
+    return TrialCost(seconds, _checkpoint_bytes(weights))
+
+
+def _step_seconds(config: Trial, measure: Callable[[Trial], float]) -> float:
+    """Return the time of one step, on a CPU prolonged from those of two small batches."""
+    small, large = CPU_BATCHES
+    if _on_gpu(config) or config.batch_size <= large:
+        return measure(config)
+    at_small, at_large = (
+        measure(config.model_copy(update={"batch_size": size})) for size in CPU_BATCHES
+    )
+    per_sample = max(0.0, at_large - at_small) / (large - small)
+    return at_large + per_sample * (config.batch_size - large)
+
+
+def _time_training(config: RetrainConfig, info: ImageInfo | TextInfo) -> float:
     device = torch.device("cuda" if _on_gpu(config) else "cpu")
-    network = build_network(timed, info).to(device)
-    batch = _random_inputs(timed, info, device)
+    network = build_network(config, info).to(device)
+    batch = _random_inputs(config, info, device)
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
@@ -129,16 +152,7 @@ def training_cost(config: RetrainConfig, info: ImageInfo | TextInfo) -> TrialCos
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    steps = _training_steps(config, info)
-    total = min(seconds[1:]) * scale * steps * config.epochs
-    return TrialCost(total, _checkpoint_bytes(num_weights(network)))
-
-
-def _smaller(config: Trial) -> tuple[Trial, float]:
-    """Return the trial with the batch that is timed, and what to multiply its time with."""
-    if _on_gpu(config) or config.batch_size <= CPU_BATCH:
-        return config, 1.0
-    return config.model_copy(update={"batch_size": CPU_BATCH}), config.batch_size / CPU_BATCH
+    return min(seconds[1:])
 
 
 def _on_gpu(config: SearchConfig | RetrainConfig) -> bool:

@@ -62,6 +62,11 @@ def _check_sections(study: StudyConfig) -> None:
                 f"{name}.device: cuda needs a GPU, and resources.gpus_per_trial is 0; set it to 1,"
                 " or to a fraction to share a GPU between trials."
             )
+    if study.search is not None and study.search.get("graphs") is True and not gpus:
+        raise ResourceError(
+            "search.graphs: CUDA graphs need a GPU, and resources.gpus_per_trial is 0; set it to"
+            " 1, or to a fraction to share a GPU between trials, or set search.graphs=false."
+        )
 
 
 def _wait(cpus: float, gpus: float, wait_s: float) -> list[dict[str, Any]]:

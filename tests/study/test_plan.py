@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from darts_ray.config import ResourcesSection, StudyConfig
+from darts_ray.config import ResourcesSection, SearchConfig, StudyConfig
 from darts_ray.data import ImageInfo
 from darts_ray.errors import ConfigError, DataError
 from darts_ray.space import zoo
 from darts_ray.study.plan import concurrent_trials, num_trials, plan_study
-from darts_ray.study.probe import num_parameters
+from darts_ray.study.probe import _step_seconds, num_parameters
 from tests.study.fabricated import image_config
 
 TINY = {
@@ -82,6 +82,20 @@ def test_too_small_images_are_said_at_once(tmp_path: Path) -> None:
     values = {**TINY, "output": str(tmp_path), "retrain": retrain}
     with pytest.raises(ConfigError):
         plan_study(StudyConfig.model_validate(values))
+
+
+def test_a_step_on_a_cpu_is_prolonged_along_a_line() -> None:
+    config = SearchConfig(batch_size=64, device="cpu")
+    timed: list[int] = []
+
+    def measure(config: SearchConfig) -> float:
+        timed.append(config.batch_size)
+        return 1 + 0.1 * config.batch_size
+
+    assert _step_seconds(config, measure) == pytest.approx(1 + 6.4)
+    assert timed == [8, 16]
+    # a noisy machine: the larger batch was the faster one
+    assert _step_seconds(config, lambda config: 1 / config.batch_size) == 1 / 16
 
 
 def test_stages_without_sections_are_not_planned() -> None:

@@ -52,6 +52,9 @@ def test_resources_that_no_node_has(
 def test_cuda_without_a_gpu_per_trial(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"search.device: cuda needs a GPU"):
         check(tmp_path, search={"device": "cuda"})
+    with pytest.raises(ResourceError, match=r"search.graphs: CUDA graphs need a GPU"):
+        check(tmp_path, search={"graphs": True})
+    check(tmp_path, search={"graphs": True}, resources={"gpus_per_trial": 1})
 
 
 @pytest.mark.parametrize("maker", ["ray up", "KubeRay", "resources.wait_s"])

@@ -10,6 +10,7 @@ import pytest
 
 from darts_ray.errors import ConfigError
 from darts_ray.tune import TrialOutcome, run_trials
+from darts_ray.tune.reading import read_outcomes
 from tests.tune.stub import StubRun, StubTrainable, epochs_run, stub_study, stub_trials
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -92,6 +93,18 @@ def test_resume_repeats_what_failed_and_what_is_damaged_and_nothing_else(
     assert outcomes[2].checkpoint is not None
     assert outcomes[2].checkpoint.endswith("checkpoint_000002")  # not into the damaged folder
     assert "search-002: its newest 1 checkpoint(s) are damaged" in caplog.text
+
+
+def test_what_trials_left_is_read_without_running_them(broken: Path, copied: Path) -> None:
+    (copied / "study/search/search-002/checkpoint_000001/state.pt").write_bytes(b"cut short")
+    trials = stub_trials(stub_study(copied), 4)
+    outcomes = read_outcomes("search", trials, str(copied / "study"))
+    assert [outcome.status for outcome in outcomes] == ["done", *["unfinished"] * 3]
+    assert scores(outcomes[0]) == undisturbed(0)
+    # up to the newest whole checkpoint; a failed trial will be tried again
+    assert [len(outcome.history) for outcome in outcomes] == [4, 0, 2, 0]
+    assert scores(outcomes[2]) == undisturbed(2)[:2]
+    assert epochs_run(copied, 2) == epochs_run(broken, 2)
 
 
 def test_a_trial_without_a_whole_checkpoint_starts_again(copied: Path) -> None:
