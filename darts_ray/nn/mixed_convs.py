@@ -1,8 +1,9 @@
 """The convolutions of some edges that leave one state, mixed and summed: one autograd function.
 
-Nothing but the state and small matrices is kept for the backward pass. Depthwise convolutions are
-cheap to repeat, so all activations between the state and the nodes are computed again there, in
-the cache, where they are needed: a tenth more time for 0.4 to 0.7 of the memory.
+Of large activations nothing but the state is kept for the backward pass. Depthwise convolutions
+are cheap to repeat, so what lies between the state and the nodes is computed again there, in the
+cache, where it is needed: a tenth more time for 0.4 to 0.7 of the memory. Small activations cost
+more calls than memory, so of those the depthwise convolutions' outputs are kept.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from darts_ray.nn.replay import gradients_by_replay
 
 _SUBSAMPLING = Stencil(stride=2, dilation=2)
 """Reads every second row and column only: subsample, and it is a plain convolution."""
+
+_SMALL_BYTES = 1 << 18
+"""Output of one edge up to which activations are kept: 0.93 of a step's time at batch 16, for 0.1
+GB; twice as large a limit took 0.3 GB more and gained nothing (2 CPU cores)."""
 
 
 class Kernels(NamedTuple):
@@ -83,6 +88,10 @@ class _Branch(NamedTuple):
     second: Tensor | None = None
     """Output of the second depthwise convolution."""
 
+    def halves(self) -> list[Tensor]:
+        """Return the outputs of the depthwise convolutions."""
+        return [self.first] if self.second is None else [self.first, self.second]
+
     def last(self, edges: int) -> Tensor:
         """Return the last pointwise convolution's input, (E, pixels, C)."""
         return pixel_rows(self.first if self.second is None else self.second, edges)
@@ -102,7 +111,9 @@ class _MixedConvs(Function):
             out = apply_map([branch.last(mix.shape[1]) for branch in branches], last, mix, base)
         ctx.layout = layout
         inner = [matrix for branch in branches for matrix in branch.inner or ()]
-        ctx.save_for_backward(x, mix, *last, *inner, *weights)
+        ctx.is_small = out[0].numel() * out.element_size() <= _SMALL_BYTES
+        kept = [half for branch in branches for half in branch.halves()] if ctx.is_small else []
+        ctx.save_for_backward(x, mix, *last, *inner, *kept, *weights)
         return out
 
     @staticmethod
@@ -111,6 +122,7 @@ class _MixedConvs(Function):
         x, mix = islice(saved, 2)
         last = LinearMap(*islice(saved, 4))
         inner = [LinearMap(*islice(saved, 4)) for _, halves in ctx.layout if halves == 2]
+        kept = [list(islice(saved, halves)) for _, halves in ctx.layout if ctx.is_small]
         weights = list(saved)
         needs_x, needs_base, needs_mix, _, *needs = ctx.needs_input_grad
         with torch.autocast(x.device.type, enabled=False):
@@ -124,7 +136,7 @@ class _MixedConvs(Function):
             else:
                 kernels = _kernels(ctx.layout, weights)
                 grad_x, grad_mix, *grad_weights = _gradients(
-                    grad, x, mix, kernels, inner, last, needs_x, any(needs)
+                    grad, x, mix, kernels, inner, last, kept, needs_x, any(needs)
                 )
         return grad_x, grad if needs_base else None, grad_mix, None, *grad_weights
 
@@ -142,6 +154,7 @@ def _branches(
     kernels: Sequence[Kernels],
     mix: Tensor,
     inner_maps: Sequence[LinearMap] = (),
+    kept: Sequence[Sequence[Tensor]] = (),
 ) -> list[_Branch]:
     """Compute all branches; differentiable.
 
@@ -150,20 +163,27 @@ def _branches(
         kernels: of the primitives.
         mix: only its shape is read.
         inner_maps: of the branches with two halves, if they are known.
+        kept: the depthwise convolutions' outputs by branch and half, if they are known.
     """
     edges = mix.shape[1]
-    known = iter(inner_maps)
+    known_maps, known_outputs = iter(inner_maps), iter(kept)
     branches = []
     for kernel in kernels:
-        first = _convolve(sources[kernel.stencil == _SUBSAMPLING], kernel, 0)
+        outputs = iter(next(known_outputs, ()))
+        first = next(outputs, None)
+        if first is None:
+            first = _convolve(sources[kernel.stencil == _SUBSAMPLING], kernel, 0)
         if len(kernel.depthwise) == 1:
             branches.append(_Branch(first))
             continue
         rows = pixel_rows(first, edges)
-        inner = next(known, None) or linear_map([rows], kernel.pointwise[0].unsqueeze(0))
+        inner = next(known_maps, None) or linear_map([rows], kernel.pointwise[0].unsqueeze(0))
         normalised = images_of(apply_map([rows], inner), first)
         rectified = F.relu(normalised, inplace=True)
-        branches.append(_Branch(first, inner, rectified, _convolve(rectified, kernel, 1)))
+        second = next(outputs, None)
+        if second is None:
+            second = _convolve(rectified, kernel, 1)
+        branches.append(_Branch(first, inner, rectified, second))
     return branches
 
 
@@ -189,12 +209,13 @@ def _gradients(
     kernels: Sequence[Kernels],
     inner_maps: Sequence[LinearMap],
     last: LinearMap,
+    kept: Sequence[Sequence[Tensor]],
     needs_x: bool,
     needs_weights: bool,
 ) -> list[Tensor | None]:
     """Return the gradients of the state, of mix and of each branch's weights."""
     sources = _sources(x, kernels, mix)
-    branches = _branches(sources, kernels, mix, inner_maps)
+    branches = _branches(sources, kernels, mix, inner_maps, kept)
     inputs = [branch.last(mix.shape[1]) for branch in branches]
     grad_mix, grad_last, grad_inputs = map_gradients(
         grad, inputs, last, mix, needs_x or needs_weights

@@ -15,6 +15,15 @@ from darts_ray.nn.mixed_convs import Kernels, mixed_convs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+
+@pytest.fixture(autouse=True, params=["kept", "computed again"])
+def activations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the backward pass reads: all activations here are small enough to be kept."""
+    if request.param == "computed again":
+        monkeypatch.setattr("darts_ray.nn.mixed_convs._SMALL_BYTES", 0)
+    return str(request.param)
+
+
 Branch = tuple[int, Stencil, int]
 """Kernel size, stencil and halves of a primitive."""
 
@@ -147,3 +156,16 @@ def test_gradients_that_are_not_needed_are_not_computed() -> None:
     assert "aten::convolution_backward" not in {event.key for event in profile.key_averages()}
     assert x.grad is not None
     assert mix.grad is not None
+
+
+def test_small_activations_are_not_computed_again(activations: str) -> None:
+    branches = MIXTURES[0]
+    x, mix, base, *weights = make_inputs(branches, 1, 4, (6, 6))
+    for frozen in (x, *weights):  # their gradients take convolutions, too
+        frozen.requires_grad_(False)
+    with torch.profiler.profile() as profile:
+        out = mixed_convs(x, kernels_of(branches, weights), mix, base)
+        torch.autograd.grad(out.sum(), mix)
+    counts = {event.key: event.count for event in profile.key_averages()}
+    # two separable and two dilated convolutions
+    assert counts["aten::conv2d"] == (6 if activations == "kept" else 12)
