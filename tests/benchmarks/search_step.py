@@ -1,9 +1,11 @@
 """How long a bilevel step takes and how much memory, against the plain per-edge implementation.
 
-    python -m tests.benchmarks.search_step --batch 16 --order first --repeats 3
+    python -m tests.benchmarks.search_step --batch 16 --order first --steps 5
 
-Each side runs in processes of its own, in turns; the time is the median over all measured steps
-and the memory the largest peak of a process (on a GPU: of allocated memory).
+Each side has a process of its own, and they take turns, step by step, so that a machine that is
+slow for a while is slow for both. Times are medians over the steps, the speedup is the median of
+the ratios within a turn, and the memory is the peak of the process (on a GPU: of allocated
+memory).
 """
 
 from __future__ import annotations
@@ -44,37 +46,44 @@ RECURRENT = {
 def main() -> None:
     arguments = _arguments()
     if arguments.side:
-        print(json.dumps(measure(arguments)))
+        serve(arguments)
         return
     sides = ["ours"] if arguments.ours_only else ["reference", "ours"]
-    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-    for _ in range(arguments.repeats):
+    processes = {side: _start(side) for side in sides}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for index in range(arguments.warmup + arguments.steps):
         for side in sides:
-            runs[side].append(_run_in_process(side))
+            taken = _ask(processes[side])
+            if index >= arguments.warmup:
+                seconds[side].append(taken)
+    ends = {side: _end(processes[side]) for side in sides}
     result: dict[str, Any] = {
         "space": arguments.space,
         "order": arguments.order,
         "batch": arguments.batch,
         "precision": arguments.precision,
-        "device": runs["ours"][0]["device"],
+        "device": ends["ours"]["device"],
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
     for side in sides:
         result[side] = {
-            "step_seconds": statistics.median(t for run in runs[side] for t in run["seconds"]),
-            "fastest_seconds": min(t for run in runs[side] for t in run["seconds"]),
-            "peak_gigabytes": max(run["peak_gigabytes"] for run in runs[side]),
+            "step_seconds": statistics.median(seconds[side]),
+            "fastest_seconds": min(seconds[side]),
+            "peak_gigabytes": ends[side]["peak_gigabytes"],
         }
     if len(sides) == 2:
-        reference, ours = result["reference"], result["ours"]
-        result["speedup"] = reference["step_seconds"] / ours["step_seconds"]
-        result["memory_ratio"] = ours["peak_gigabytes"] / reference["peak_gigabytes"]
+        ratios = [a / b for a, b in zip(seconds["reference"], seconds["ours"], strict=True)]
+        result["speedup"] = statistics.median(ratios)
+        result["slowest_speedup"], result["fastest_speedup"] = min(ratios), max(ratios)
+        result["memory_ratio"] = (
+            ends["ours"]["peak_gigabytes"] / ends["reference"]["peak_gigabytes"]
+        )
     print(json.dumps(result) if arguments.json else _table(result))
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time steps of one side in this process."""
+def serve(arguments: argparse.Namespace) -> None:
+    """Take one step of one side per line of standard input, and print its seconds."""
     device = torch.device(arguments.device)
     if arguments.side == "ours":
         keep_freed_memory()  # as every trial does
@@ -83,21 +92,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         order=arguments.order, **(RECURRENT if arguments.space == "recurrent" else {})
     )
     step = _make_step(arguments, optim, device)
-    seconds = []
-    for index in range(arguments.warmup + arguments.steps):
+    for _ in sys.stdin:
         train, valid = _batch(arguments, device), _batch(arguments, device)
         started = time.perf_counter()
         step.step(train, valid)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        if index >= arguments.warmup:
-            seconds.append(time.perf_counter() - started)
+        print(time.perf_counter() - started, flush=True)
     if device.type == "cuda":
         peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
     else:
         kilobyte = 1 if sys.platform == "darwin" else 1024
         peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte, "CPU"
-    return {"seconds": seconds, "peak_gigabytes": peak / 1e9, "device": name}
+    print(json.dumps({"peak_gigabytes": peak / 1e9, "device": name}))
 
 
 def _make_step(
@@ -106,7 +113,9 @@ def _make_step(
     if arguments.space == "conv":
         supernet = ConvSupernet().to(device)
         if arguments.side == "ours":
-            return BilevelStep(supernet, optim, precision=arguments.precision)
+            return BilevelStep(
+                supernet, optim, precision=arguments.precision, graphs=arguments.graphs
+            )
         return PlainStep(ReferenceConvSupernet(supernet).to(device), optim, clips=False)
     if arguments.side == "ours":
         return BilevelStep(
@@ -128,16 +137,28 @@ def _batch(arguments: argparse.Namespace, device: torch.device) -> tuple[Tensor,
     return tokens[:-1], tokens[1:]
 
 
-def _run_in_process(side: str) -> dict[str, Any]:
-    module = "tests.benchmarks.search_step"
-    done = subprocess.run(
-        [sys.executable, "-m", module, *sys.argv[1:], "--side", side],
+def _start(side: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.search_step", *sys.argv[1:], "--side", side],
         cwd=Path(__file__).parents[2],
-        check=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+
+
+def _ask(process: subprocess.Popen[str]) -> float:
+    """Have a process take one step; return its seconds."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("step\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
+def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
+    rest, _ = process.communicate()
+    result: dict[str, Any] = json.loads(rest)
     return result
 
 
@@ -156,7 +177,8 @@ def _table(result: dict[str, Any]) -> str:
             )
     if "speedup" in result:
         lines.append(
-            f"  {result['speedup']:.2f} times faster, {result['memory_ratio']:.2f} of the memory"
+            f"  {result['speedup']:.2f} times faster ({result['slowest_speedup']:.2f} to"
+            f" {result['fastest_speedup']:.2f}), {result['memory_ratio']:.2f} of the memory"
         )
     return "\n".join(lines)
 
@@ -166,13 +188,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--space", choices=("conv", "recurrent"), default="conv")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--order", choices=("first", "unrolled"), default="first")
-    parser.add_argument("--steps", type=int, default=3, help="measured steps per process")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps per side")
     parser.add_argument("--warmup", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=1, help="processes per side")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of our side"
     )
+    parser.add_argument("--graphs", action="store_true", help="CUDA graphs on our side (conv)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--ours-only", action="store_true", help="leave the reference out")
     parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
