@@ -51,7 +51,11 @@ class FakeRay:
         self.failing: set[str] = set()
         self.interrupt: str | None = None
         self.started: list[str] = []
+        self.continues: list[bool] = []
         self.scores: Callable[[TrialSpec], float] = lambda spec: 0.9
+
+    def preflight(self, *args: Any, continues: bool) -> None:
+        self.continues.append(continues)
 
     def run_trials(
         self, stage: str, trainable: type, trials: Sequence[TrialSpec], *args: Any, **kwargs: Any
@@ -93,7 +97,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 
     fake = FakeRay()
     monkeypatch.setattr("darts_ray.study.runner.start_ray", no_ray)
-    monkeypatch.setattr("darts_ray.study.runner.preflight", lambda *args: None)
+    monkeypatch.setattr("darts_ray.study.runner.preflight", fake.preflight)
     monkeypatch.setattr("darts_ray.study.runner.check_fits", lambda *args: None)
     monkeypatch.setattr("darts_ray.study.stages.run_trials", fake.run_trials)
     monkeypatch.setattr("darts_ray.study.stages.export_network", no_export)
@@ -140,6 +144,7 @@ def test_interrupted_study_keeps_what_is_done_and_resumes(tmp_path: Path, ray: F
     ray.interrupt = None
     resumed = resume_study(cut)
     assert ray.started == ["search", "select", "select", "retrain"]
+    assert ray.continues == [False, False, True]
     for mine, theirs in zip(tables(resumed.folder)[:2], tables(whole.folder)[:2], strict=True):
         pd.testing.assert_frame_equal(mine, theirs)
     assert tables(resumed.folder)[2] == tables(whole.folder)[2]

@@ -85,7 +85,7 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
 ) -> None:
     monkeypatch.setattr(stages, "SearchTrainable", StubTrainable)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    (tmp_path / "pause").write_text("0.7")
+    (tmp_path / "pause").write_text("0.5")
     study = stub_study(
         tmp_path,
         epochs=12,
