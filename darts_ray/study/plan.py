@@ -75,7 +75,7 @@ class StudyPlan:
 def plan_study(config: StudyConfig) -> StudyPlan:
     """Return the trials, resources, estimated time and storage without running anything.
 
-    Times are measured on this machine: one step of every kind of trial, times the steps.
+    Times are measured on this machine: a step of every kind of trial, times the steps.
 
     Raises:
         ConfigError: a network does not fit the data, or options contradict each other.
@@ -152,7 +152,10 @@ def _plan_stage(config: StudyConfig, stage: str, epochs: int, costs: list[TrialC
 
 
 def _notes(config: StudyConfig) -> Iterator[str]:
-    yield "Times are those of one timed step on this machine, times the number of steps."
+    yield (
+        "Times are those of a step timed on this machine, times the number of steps; on CPUs small"
+        " batches are timed and prolonged to the configured one."
+    )
     if config.resources.address is not None:
         yield (
             f"The study will run on the Ray cluster {config.resources.address}, which may be"

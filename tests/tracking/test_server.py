@@ -103,7 +103,7 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
             time.sleep(0.05)
         server.start()
 
-    thread = threading.Thread(target=outage)
+    thread = threading.Thread(target=outage, daemon=True)  # a study that fails must not hang
     thread.start()
     with start_ray(ResourcesSection()):
         result = run_study(study, quiet=True)
