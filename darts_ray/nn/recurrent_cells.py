@@ -4,7 +4,8 @@ States are kept transposed, as (hidden, batch) matrices. All edges that leave on
 a single product `W^T (nodes * 2 * hidden, hidden) @ s (hidden, batch)` whose result has the gate
 and the candidate of each node in contiguous blocks, and the batch normalisation of the search
 runs along rows in memory. W itself is (hidden, nodes * 2 * hidden) in memory: with that layout
-all three products of forward and backward pass run at full speed on CPUs.
+all three products of forward and backward pass run at full speed on CPUs; that of the weights' gradient
+is made once for all time steps (see `recurrent_products`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -22,9 +24,13 @@ from darts_ray.errors import ConfigError
 from darts_ray.nn.recurrent_activations import resolve_activations
 from darts_ray.nn.recurrent_dropout import SequenceMasks, apply_mask
 from darts_ray.nn.recurrent_mixing import mixed_edges
+from darts_ray.nn.recurrent_products import SharedMatrix
 from darts_ray.space import RecurrentGenotype
 
 INIT_RANGE = 0.04  # of the original code, for every matrix of a recurrent network
+
+Share = Callable[[Tensor], SharedMatrix]
+"""Announces that every time step multiplies this matrix by one state."""
 
 Transition = Callable[[Tensor], Tensor]
 """From the transformed input s0 to the cell's output, both of shape (hidden, batch)."""
@@ -73,23 +79,26 @@ class RecurrentCell(nn.Module, ABC):
         # The input's share of all time steps is one product, outside the loop.
         projected = from_input @ apply_mask(inputs, masks.input).transpose(1, 2)
         mask = None if masks.hidden is None else masks.hidden.t().contiguous()
-        transition = self._transition(weights[1], mask, alphas)
+        share = partial(SharedMatrix, steps=len(inputs), batch=inputs.shape[1])
+        recurrent = share(from_hidden)
+        transition = self._transition(weights[1], share, mask, alphas)
         h = hidden.t().contiguous()
         outputs = []
-        for share in projected.unbind():
-            c0, h0 = (share + from_hidden @ apply_mask(h, mask)).to(h.dtype).chunk(2)
+        for part in projected.unbind():
+            c0, h0 = (part + recurrent @ apply_mask(h, mask)).to(h.dtype).chunk(2)
             h = transition(torch.lerp(h, h0.tanh(), c0.sigmoid()))
             outputs.append(h)
         return torch.stack(outputs, 1).permute(1, 2, 0)
 
     @abstractmethod
     def _transition(
-        self, node_weights: Tensor, mask: Tensor | None, alphas: Tensor | None
+        self, node_weights: Tensor, share: Share, mask: Tensor | None, alphas: Tensor | None
     ) -> Transition:
         """Return the step over the nodes, with all work done that is the same at each time.
 
         Args:
             node_weights: shape (nodes, hidden, 2 * hidden).
+            share: prepares each matrix that a step multiplies by a state.
             mask: dropout mask of the states, shape (hidden, batch).
             alphas: as in `forward`.
         """
@@ -123,7 +132,7 @@ class MixedRecurrentCell(RecurrentCell):
         self.register_buffer("_rows", torch.tensor(rows), persistent=False)
 
     def _transition(
-        self, node_weights: Tensor, mask: Tensor | None, alphas: Tensor | None
+        self, node_weights: Tensor, share: Share, mask: Tensor | None, alphas: Tensor | None
     ) -> Transition:
         assert alphas is not None
         nodes, _, double = node_weights.shape
@@ -131,8 +140,8 @@ class MixedRecurrentCell(RecurrentCell):
         p = softmax.t()[..., None, None]
         firsts = [j * (2 * nodes + 1 - j) // 2 for j in range(nodes + 1)]
         by_source = [p[:, first:end] for first, end in pairwise(firsts)]
-        by_input = node_weights.transpose(0, 1)
-        matrices = [by_input[:, j:].flatten(1).t() for j in range(nodes)]
+        by_input = node_weights.transpose(0, 1).flatten(1)
+        matrices = [share(by_input[:, j * double :].t()) for j in range(nodes)]
 
         def transition(s0: Tensor) -> Tensor:
             s = _normalise(s0)
@@ -169,7 +178,7 @@ class DerivedRecurrentCell(RecurrentCell):
         self._concat = genotype.concat
 
     def _transition(
-        self, node_weights: Tensor, mask: Tensor | None, alphas: Tensor | None
+        self, node_weights: Tensor, share: Share, mask: Tensor | None, alphas: Tensor | None
     ) -> Transition:
         matrices = node_weights.unbind()
         successors: dict[int, list[int]] = defaultdict(list)
@@ -177,7 +186,8 @@ class DerivedRecurrentCell(RecurrentCell):
             successors[predecessor].append(node)
         # Nodes with the same predecessor share one product.
         joined = {
-            j: torch.cat([matrices[i] for i in nodes], 1).t() for j, nodes in successors.items()
+            j: share(torch.cat([matrices[i] for i in nodes], 1).t())
+            for j, nodes in successors.items()
         }
 
         def transition(s0: Tensor) -> Tensor:
