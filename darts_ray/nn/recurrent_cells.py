@@ -4,8 +4,8 @@ States are kept transposed, as (hidden, batch) matrices. All edges that leave on
 a single product `W^T (nodes * 2 * hidden, hidden) @ s (hidden, batch)` whose result has the gate
 and the candidate of each node in contiguous blocks, and the batch normalisation of the search
 runs along rows in memory. W itself is (hidden, nodes * 2 * hidden) in memory: with that layout
-all three products of forward and backward pass run at full speed on CPUs; that of the weights' gradient
-is made once for all time steps (see `recurrent_products`).
+all three products of forward and backward pass run at full speed on CPUs. Time steps share the
+product for the gradient of W (see `recurrent_products`).
 """
 
 from __future__ import annotations
