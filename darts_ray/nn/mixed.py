@@ -23,7 +23,6 @@ from typing import TypeAlias, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from darts_ray.nn.depthwise_gradients import Stencil
 from darts_ray.nn.mixed_convs import Kernels, mixed_convs
@@ -212,14 +211,10 @@ class OutgoingEdges(nn.Module):
         group = _group_size(x, size, self.num_edges)
         mixed: list[Tensor | None] = [None] * math.ceil(self.num_edges / group)
         if self._shared:
-            # computed again in the backward pass: pools are cheap, their indices are large
-            mixture = checkpoint(
-                self._mix_shared, x, weights, use_reentrant=False, preserve_rng_state=False
-            )
-            mixed = list(torch.split(mixture, group))
+            mixed = list(torch.split(self._mix_shared(x, weights), group))
         if len(self.convs):
             mixed = self._add_convs(x, weights, mixed, group)
-        edges = [rows for part in mixed if part is not None for rows in part.unbind(0)]
+        edges = [rows for part in mixed if part is not None for rows in _unbind(part)]
         for name, operations in self.others.items():
             weighted = weights[:, self._column[name], None, None].to(x.dtype) * operations(x)
             addends = weighted.unbind(0)
@@ -264,6 +259,11 @@ def _group_size(x: Tensor, size: tuple[int, int], edges: int) -> int:
         return edges
     bytes_per_edge = len(x) * x.shape[1] * size[0] * size[1] * x.element_size()
     return max(1, min(edges, _GROUP_BYTES // bytes_per_edge))
+
+
+def _unbind(part: Tensor) -> Sequence[Tensor]:
+    """Return the rows of each edge; the backward pass of `unbind` copies even a single one."""
+    return [part.squeeze(0)] if len(part) == 1 else part.unbind()
 
 
 def _conv_weight(*shape: int) -> nn.Parameter:
