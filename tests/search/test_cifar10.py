@@ -1,4 +1,4 @@
-"""A short real search, by hand: `pytest -m slow tests/search/test_cifar10.py -s`."""
+"""A short real search, by hand: `pytest -n 0 -m slow tests/search/test_cifar10.py -s`."""
 
 from __future__ import annotations
 

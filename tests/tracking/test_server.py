@@ -86,6 +86,7 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
     monkeypatch.setattr(stages, "SearchTrainable", StubTrainable)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "pause").write_text("0.5")
+    hold = tmp_path / "hold"
     study = stub_study(
         tmp_path,
         epochs=12,
@@ -101,7 +102,9 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
         server.stop()
         while len(epochs_run(tmp_path, 0)) < 6:
             time.sleep(0.05)
+        hold.touch()  # a trial that ends before the server is back would leave the rest to a resume
         server.start()
+        hold.unlink()
 
     thread = threading.Thread(target=outage, daemon=True)  # a study that fails must not hang
     thread.start()

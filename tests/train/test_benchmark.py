@@ -1,4 +1,4 @@
-"""Does it learn what it should? Minutes of training on real data; run with `-m slow -s`."""
+"""Does it learn what it should? Minutes of training on real data; run with `-n 0 -m slow -s`."""
 
 from __future__ import annotations
 

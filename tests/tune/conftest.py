@@ -18,11 +18,15 @@ def quiet_ray() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="package", autouse=True)
+def ray_stopped() -> Iterator[None]:
+    """Stop at the end what `local_ray` started."""
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """A Ray with two CPUs."""
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def local_ray() -> None:
+    """A Ray with two CPUs; the files of this folder share it, because it takes seconds to start."""
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)

@@ -59,6 +59,8 @@ class StubRun:
         pause = self._folder / "pause"
         if pause.exists():
             time.sleep(float(pause.read_text()))
+        while (self._folder / "hold").exists():
+            time.sleep(0.05)
 
     def state_dict(self) -> dict[str, Any]:
         state = (self.epochs_done, self._random.getstate(), self._total)

@@ -13,6 +13,7 @@ from darts_ray.tune import start_ray
 def test_an_embedded_ray_is_started_without_telemetry_and_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    ray.shutdown()
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
     with start_ray(ResourcesSection()):
         assert ray.cluster_resources()["CPU"] >= 1
