@@ -102,7 +102,7 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
         server.stop()
         while len(epochs_run(tmp_path, 0)) < 6:
             time.sleep(0.05)
-        hold.touch()  # a trial that ends before the server is back would leave the rest to a resume
+        hold.touch()  # trials that end before the server is back leave the rest to a resume
         server.start()
         hold.unlink()
 

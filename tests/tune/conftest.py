@@ -27,6 +27,6 @@ def ray_stopped() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def local_ray() -> None:
-    """A Ray with two CPUs; the files of this folder share it, because it takes seconds to start."""
+    """A Ray with two CPUs; this folder's files share it, because it takes seconds to start."""
     if not ray.is_initialized():
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
