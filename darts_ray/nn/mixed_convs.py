@@ -76,25 +76,25 @@ Layout = tuple[tuple[Stencil, int], ...]
 class _Branch(NamedTuple):
     """What one primitive computes on its way from the state to its last pointwise convolution."""
 
-    first: Tensor
-    """Output of the first depthwise convolution."""
+    output: Tensor
+    """Of the last depthwise convolution."""
 
     inner: LinearMap | None = None
     """First pointwise convolution and BN, if there is a second half."""
 
-    rectified: Tensor | None = None
-    """Their rectified output, which the second depthwise convolution reads."""
+    first: Tensor | None = None
+    """Output of the first depthwise convolution, if there is a second half and it is kept."""
 
-    second: Tensor | None = None
-    """Output of the second depthwise convolution."""
+    rectified: Tensor | None = None
+    """Rectified output of the first half, which the second reads, if it is kept."""
 
     def halves(self) -> list[Tensor]:
         """Return the outputs of the depthwise convolutions."""
-        return [self.first] if self.second is None else [self.first, self.second]
+        return [self.output] if self.first is None else [self.first, self.output]
 
     def last(self, edges: int) -> Tensor:
         """Return the last pointwise convolution's input, (E, pixels, C)."""
-        return pixel_rows(self.first if self.second is None else self.second, edges)
+        return pixel_rows(self.output, edges)
 
 
 class _MixedConvs(Function):
@@ -106,13 +106,14 @@ class _MixedConvs(Function):
     ) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             kernels = _kernels(layout, weights)
-            branches = _branches(_sources(x, kernels, mix), kernels, mix)
+            is_small = _is_small(x, kernels[0].stencil)
+            branches = _branches(_sources(x, kernels, mix), kernels, mix, keep=is_small)
             last = _last_map(branches, kernels, mix)
             out = apply_map([branch.last(mix.shape[1]) for branch in branches], last, mix, base)
         ctx.layout = layout
         inner = [matrix for branch in branches for matrix in branch.inner or ()]
-        ctx.is_small = out[0].numel() * out.element_size() <= _SMALL_BYTES
-        kept = [half for branch in branches for half in branch.halves()] if ctx.is_small else []
+        ctx.is_small = is_small
+        kept = [half for branch in branches for half in branch.halves()] if is_small else []
         ctx.save_for_backward(x, mix, *last, *inner, *kept, *weights)
         return out
 
@@ -141,6 +142,10 @@ class _MixedConvs(Function):
         return grad_x, grad if needs_base else None, grad_mix, None, *grad_weights
 
 
+def _is_small(x: Tensor, stencil: Stencil) -> bool:
+    return x.numel() * x.element_size() <= _SMALL_BYTES * stencil.stride**2
+
+
 def _kernels(layout: Layout, weights: Sequence[Tensor]) -> list[Kernels]:
     rest = iter(weights)
     return [
@@ -153,6 +158,8 @@ def _branches(
     sources: dict[bool, Tensor],
     kernels: Sequence[Kernels],
     mix: Tensor,
+    *,
+    keep: bool,
     inner_maps: Sequence[LinearMap] = (),
     kept: Sequence[Sequence[Tensor]] = (),
 ) -> list[_Branch]:
@@ -162,29 +169,45 @@ def _branches(
         sources: as `_sources` returns them.
         kernels: of the primitives.
         mix: only its shape is read.
+        keep: whether what lies between the two halves is kept.
         inner_maps: of the branches with two halves, if they are known.
         kept: the depthwise convolutions' outputs by branch and half, if they are known.
     """
-    edges = mix.shape[1]
     known_maps, known_outputs = iter(inner_maps), iter(kept)
-    branches = []
-    for kernel in kernels:
-        outputs = iter(next(known_outputs, ()))
-        first = next(outputs, None)
-        if first is None:
-            first = _convolve(sources[kernel.stencil == _SUBSAMPLING], kernel, 0)
-        if len(kernel.depthwise) == 1:
-            branches.append(_Branch(first))
-            continue
-        rows = pixel_rows(first, edges)
-        inner = next(known_maps, None) or linear_map([rows], kernel.pointwise[0].unsqueeze(0))
-        normalised = images_of(apply_map([rows], inner), first)
-        rectified = F.relu(normalised, inplace=True)
-        second = next(outputs, None)
-        if second is None:
-            second = _convolve(rectified, kernel, 1)
-        branches.append(_Branch(first, inner, rectified, second))
-    return branches
+    return [
+        _branch(
+            sources[kernel.stencil == _SUBSAMPLING],
+            kernel,
+            mix.shape[1],
+            keep,
+            next(known_maps, None) if len(kernel.depthwise) == 2 else None,
+            next(known_outputs, ()),
+        )
+        for kernel in kernels
+    ]
+
+
+def _branch(
+    source: Tensor,
+    kernel: Kernels,
+    edges: int,
+    keep: bool,
+    inner: LinearMap | None,
+    kept: Sequence[Tensor],
+) -> _Branch:
+    known_outputs = iter(kept)
+    first = next(known_outputs, None)
+    if first is None:
+        first = _convolve(source, kernel, 0)
+    if len(kernel.depthwise) == 1:
+        return _Branch(first)
+    rows = pixel_rows(first, edges)
+    inner = inner or linear_map([rows], kernel.pointwise[0].unsqueeze(0))
+    rectified = F.relu(images_of(apply_map([rows], inner), first), inplace=True)
+    output = next(known_outputs, None)
+    if output is None:
+        output = _convolve(rectified, kernel, 1)
+    return _Branch(output, inner, first, rectified) if keep else _Branch(output, inner)
 
 
 def _convolve(source: Tensor, kernel: Kernels, half: int) -> Tensor:
@@ -197,7 +220,7 @@ def _last_map(branches: Sequence[_Branch], kernels: Sequence[Kernels], mix: Tens
 
 
 def _plain(x: Tensor, mix: Tensor, kernels: Sequence[Kernels]) -> Tensor:
-    branches = _branches(_sources(x, kernels, mix), kernels, mix)
+    branches = _branches(_sources(x, kernels, mix), kernels, mix, keep=False)
     inputs = [branch.last(mix.shape[1]) for branch in branches]
     return apply_map(inputs, _last_map(branches, kernels, mix), mix)
 
@@ -215,21 +238,23 @@ def _gradients(
 ) -> list[Tensor | None]:
     """Return the gradients of the state, of mix and of each branch's weights."""
     sources = _sources(x, kernels, mix)
-    branches = _branches(sources, kernels, mix, inner_maps, kept)
-    inputs = [branch.last(mix.shape[1]) for branch in branches]
+    branches = _branches(sources, kernels, mix, keep=True, inner_maps=inner_maps, kept=kept)
     grad_mix, grad_last, grad_inputs = map_gradients(
-        grad, inputs, last, mix, needs_x or needs_weights
+        grad,
+        [branch.last(mix.shape[1]) for branch in branches],
+        last,
+        mix,
+        needs_x or needs_weights,
     )
     copies: dict[bool, Tensor] = {}  # gradients of the sources
     grad_weights: list[Tensor | None] = []
-    for kernel, branch, grad_pointwise, rows in zip(
-        kernels, branches, grad_last, grad_inputs, strict=True
-    ):
+    for kernel, grad_pointwise in zip(kernels, grad_last, strict=True):
+        branch, rows = branches.pop(0), grad_inputs.pop(0)  # not needed after this round
         halves = len(kernel.depthwise)
         depthwise: list[Tensor | None] = [None] * halves
         pointwise: list[Tensor | None] = [None] * (halves - 1) + [grad_pointwise]
         if rows is not None:
-            images = images_of(rows, branch.first)
+            images = images_of(rows, branch.output)
             if halves == 2:
                 images, depthwise[1], pointwise[0] = _second_half_gradients(
                     images, kernel, branch, mix, needs_weights
@@ -251,15 +276,16 @@ def _second_half_gradients(
     grad: Tensor, kernel: Kernels, branch: _Branch, mix: Tensor, needs_weights: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return the gradients of `branch.first`, second depthwise and first pointwise weights."""
-    first, inner, rectified, _ = branch
+    _, inner, first, rectified = branch
     assert inner is not None
+    assert first is not None
     assert rectified is not None
     edges, depthwise, stencil = mix.shape[1], kernel.depthwise[1], _stencil(kernel, 1)
     grad_depthwise = None
     if needs_weights:
         grad_depthwise = weight_gradient(rectified, grad, depthwise, stencil)
     grad = input_gradient(grad, depthwise, stencil, rectified)
-    grad = torch.ops.aten.threshold_backward(grad, rectified, 0)
+    grad = torch.ops.aten.threshold_backward(grad, rectified, 0, grad_input=grad)
     _, (grad_pointwise,), (rows,) = map_gradients(
         pixel_rows(grad, edges), [pixel_rows(first, edges)], inner, None, True
     )
@@ -273,7 +299,7 @@ def _state_gradient(x: Tensor, copies: dict[bool, Tensor], mix: Tensor) -> Tenso
     total = _sum_of_copies(copies[False], edges) if False in copies else torch.zeros_like(x)
     if True in copies:
         total[:, :, ::2, ::2] += _sum_of_copies(copies[True], edges)
-    gradient: Tensor = torch.ops.aten.threshold_backward(total, x, 0)
+    gradient: Tensor = torch.ops.aten.threshold_backward(total, x, 0, grad_input=total)
     return gradient
 
 

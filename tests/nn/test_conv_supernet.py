@@ -93,6 +93,7 @@ def test_output_and_all_gradients_are_those_of_the_reference(
         assert relative_error(ours, theirs) < 1e-10, name
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("group_bytes", [1, 2 * 3 * 4 * 8 * 8 * 8])
 @pytest.mark.parametrize("space", ["darts", WIDE, POOLS, CONVS], ids=space_name)
 def test_edges_may_be_computed_in_groups(
