@@ -4,7 +4,7 @@ The edges that leave a state read the same tensor, so they are computed together
 
 - its ReLU, and its pooled and normalised versions, are computed once, not once per edge;
 - a depthwise convolution runs once over an image with E * C channels, C for each of E edges (on
-  a CPU E is limited to what the cache holds);
+  a CPU E is limited, see `_GROUP_BYTES`);
 - the mixture of pools and skip is one (E, 3) by (3, N * C) matrix product;
 - pointwise convolutions with their normalisations, the mixing and the sum over primitives are
   matrix products over all edges (see `pointwise_norm`);
@@ -186,6 +186,8 @@ class OutgoingEdges(nn.Module):
     def __init__(self, primitives: Sequence[str], channels: int, stride: int, edges: int) -> None:
         super().__init__()
         self.num_edges, self.stride = edges, stride
+        # asked here, because torch.compile cannot trace the question
+        self._group_bytes = _GROUP_BYTES if torch.get_num_threads() == 1 else _SHARED_GROUP_BYTES
         self._column = {name: column for column, name in enumerate(primitives)}
         self._shared: list[str] = []
         self.convs = nn.ModuleDict()
@@ -211,7 +213,7 @@ class OutgoingEdges(nn.Module):
             One (batch, channels, ceil(h / stride), ceil(w / stride)) per edge.
         """
         size = (-(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride))
-        group = _group_size(x, size, self.num_edges)
+        group = self._group_size(x, size)
         mixed: list[Tensor | None] = [None] * math.ceil(self.num_edges / group)
         if self._shared:
             mixed = list(torch.split(self._mix_shared(x, weights), group))
@@ -223,6 +225,13 @@ class OutgoingEdges(nn.Module):
             addends = weighted.unbind(0)
             edges = [a + b for a, b in zip(edges, addends, strict=True)] if edges else [*addends]
         return [rows.reshape(len(x), *size, -1).permute(0, 3, 1, 2) for rows in edges]
+
+    def _group_size(self, x: Tensor, size: tuple[int, int]) -> int:
+        """Return how many edges to compute at once: all on a GPU, else what was measured best."""
+        if x.device.type != "cpu":
+            return self.num_edges
+        bytes_per_edge = len(x) * x.shape[1] * size[0] * size[1] * x.element_size()
+        return max(1, min(self.num_edges, self._group_bytes // bytes_per_edge))
 
     def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
         results = [
@@ -254,15 +263,6 @@ class OutgoingEdges(nn.Module):
             operations = cast("SeparableConvs | ReducingSkips | RegisteredOperations", module)
             for key, view in operations.original_layout(edge):
                 yield f"_ops.{self._column[name]}.{key}", view
-
-
-def _group_size(x: Tensor, size: tuple[int, int], edges: int) -> int:
-    """Return how many edges to compute at once: what a CPU's cache can hold, all on a GPU."""
-    if x.device.type != "cpu":
-        return edges
-    bytes_per_edge = len(x) * x.shape[1] * size[0] * size[1] * x.element_size()
-    limit = _GROUP_BYTES if torch.get_num_threads() == 1 else _SHARED_GROUP_BYTES
-    return max(1, min(edges, limit // bytes_per_edge))
 
 
 def _unbind(part: Tensor) -> Sequence[Tensor]:
