@@ -2,8 +2,8 @@
 
 Of large activations nothing but the state is kept for the backward pass. Depthwise convolutions
 are cheap to repeat, so what lies between the state and the nodes is computed again there, in the
-cache, where it is needed: a tenth more time for 0.4 to 0.7 of the memory. Small activations cost
-more calls than memory, so of those the depthwise convolutions' outputs are kept.
+cache, where it is needed. Small activations cost more calls than memory, so of those the depthwise
+convolutions' outputs are kept.
 """
 
 from __future__ import annotations
