@@ -25,7 +25,9 @@ from darts_ray.config import (
 )
 from darts_ray.data import ImageInfo, TextInfo, open_data
 from darts_ray.errors import DartsError, ResourceError
-from darts_ray.nn.execution import keep_freed_memory, resolve_device, seed_everything
+from darts_ray.runtime.device import resolve_device
+from darts_ray.runtime.memory import keep_freed_memory
+from darts_ray.runtime.randomness import seed_everything
 from darts_ray.search import BilevelStep
 from darts_ray.search.build import build_supernet
 from darts_ray.search.step_graph import StepGraph

@@ -72,7 +72,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Say what this machine has for a study, and what is missing."""
-    from darts_ray.study.doctor import examine
+    from darts_ray.doctor import examine
 
     findings = examine(output)
     if as_json:
@@ -153,7 +153,7 @@ def retrain(
     resume: Resume = False,
 ) -> None:
     """Train one cell from scratch, test it once and export it."""
-    from darts_ray.study.genotype_source import find_genotype
+    from darts_ray.study.files.genotype_source import find_genotype
 
     loaded = load_config(config, overrides or ())
     if loaded.retrain is None:
@@ -214,7 +214,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a trained network on the test set of a dataset."""
-    from darts_ray.study.evaluating import evaluate_file
+    from darts_ray.study.run.evaluating import evaluate_file
 
     config = load_config(data, overrides or ())
     metrics = evaluate_file(checkpoint, config, original=original, genotype=genotype)

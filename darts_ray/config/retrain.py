@@ -16,7 +16,7 @@ from darts_ray.config.base import (
     Probability,
 )
 from darts_ray.config.data import AugmentConfig, DataConfig
-from darts_ray.config.published import complete_training
+from darts_ray.config.recipes import complete_training
 from darts_ray.config.search import Device, Precision, RecurrentDropoutConfig
 from darts_ray.errors import ConfigError
 from darts_ray.space import Genotype, RecurrentGenotype, zoo

@@ -1,13 +1,13 @@
 """What a network computes: operations, cells, supernets and derived networks."""
 
-from darts_ray.nn.conv_network import ConvNetwork, ImageNetNetwork
-from darts_ray.nn.conv_supernet import ConvSupernet
+from darts_ray.nn.conv.network import ConvNetwork, ImageNetNetwork
+from darts_ray.nn.conv.operations import register_operation
+from darts_ray.nn.conv.supernet import ConvSupernet
 from darts_ray.nn.counting import count_parameters, multiply_adds, num_weights
-from darts_ray.nn.operations import register_operation
-from darts_ray.nn.recurrent_activations import register_activation
-from darts_ray.nn.recurrent_dropout import RecurrentDropout
-from darts_ray.nn.recurrent_network import RecurrentNetwork
-from darts_ray.nn.recurrent_supernet import RecurrentSupernet
+from darts_ray.nn.recurrent.activations import register_activation
+from darts_ray.nn.recurrent.dropout import RecurrentDropout
+from darts_ray.nn.recurrent.network import RecurrentNetwork
+from darts_ray.nn.recurrent.supernet import RecurrentSupernet
 from darts_ray.nn.supernet import Batch, State, Supernet, weights_frozen
 
 __all__ = [

@@ -13,8 +13,8 @@ from torch import Tensor
 from darts_ray.config import SearchOptimConfig
 from darts_ray.config.search import Precision
 from darts_ray.errors import ConfigError
-from darts_ray.nn.execution import autocast
 from darts_ray.nn.supernet import Batch, State, Supernet
+from darts_ray.runtime.precision import autocast
 from darts_ray.search.architect import AlphaGradient, Architect, random_numbers_kept
 from darts_ray.search.step_graph import CudaRecorder, StepGraph
 

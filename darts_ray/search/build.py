@@ -12,7 +12,7 @@ from darts_ray.config.search import ConvSupernetConfig, SpaceConfig
 from darts_ray.data import ImageInfo, TextInfo
 from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentDropout, RecurrentSupernet
-from darts_ray.nn.extensions import import_extensions
+from darts_ray.space.user_modules import import_extensions
 
 
 def build_supernet(

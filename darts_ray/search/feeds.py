@@ -28,8 +28,8 @@ from darts_ray.data import (
 )
 from darts_ray.errors import ConfigError, DataError
 from darts_ray.nn import ConvSupernet, RecurrentSupernet
-from darts_ray.nn.execution import autocast
 from darts_ray.nn.supernet import Batch, State
+from darts_ray.runtime.precision import autocast
 
 
 @dataclass(frozen=True)

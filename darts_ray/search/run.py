@@ -14,17 +14,11 @@ import torch
 from darts_ray.config import SearchConfig, SearchOptimConfig
 from darts_ray.data import ImageData, TextData
 from darts_ray.errors import CheckpointError, ConfigError, NonFiniteLossError
-from darts_ray.nn.execution import (
-    LossTrace,
-    cosine,
-    deterministic,
-    peak_memory_bytes,
-    reset_peak_memory,
-    resolve_device,
-    rng_state,
-    seed_everything,
-    set_rng_state,
-)
+from darts_ray.runtime.device import resolve_device
+from darts_ray.runtime.losses import LossTrace
+from darts_ray.runtime.memory import peak_memory_bytes, reset_peak_memory
+from darts_ray.runtime.randomness import deterministic, rng_state, seed_everything, set_rng_state
+from darts_ray.runtime.schedule import cosine
 from darts_ray.search.bilevel import BilevelStep
 from darts_ray.search.build import build_supernet
 from darts_ray.search.feeds import open_feed

@@ -2,7 +2,7 @@
 
 from darts_ray.space.derivation import derive, softmax_alphas
 from darts_ray.space.genotype import ConvGenotype, Edge, Genotype, RecurrentGenotype
-from darts_ray.space.published import zoo
+from darts_ray.space.published_cells import zoo
 from darts_ray.space.spaces import SearchSpace, resolve_space, spaces
 
 __all__ = [

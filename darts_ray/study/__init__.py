@@ -1,11 +1,11 @@
 """Many runs as one experiment: plan, stages, selection, statistics, report."""
 
-from darts_ray.study.cell_drawing import draw_cell
-from darts_ray.study.folder import StudyFolder
-from darts_ray.study.plan import StagePlan, StudyPlan, plan_study
-from darts_ray.study.report import write_report
-from darts_ray.study.runner import StudyResult, resume_study, run_study
-from darts_ray.study.store import Study, load_study
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.study import Study, load_study
+from darts_ray.study.plan.estimate import StagePlan, StudyPlan, plan_study
+from darts_ray.study.report.cell_drawing import draw_cell
+from darts_ray.study.report.page import write_report
+from darts_ray.study.run.driver import StudyResult, resume_study, run_study
 
 __all__ = [
     "StagePlan",

@@ -7,9 +7,9 @@ import logging
 import threading
 from collections.abc import Iterator
 
+from darts_ray.tracking.backend import RunStore
 from darts_ray.tracking.server import brief
 from darts_ray.tracking.spool import Event, Queued, Spool
-from darts_ray.tracking.store import RunStore
 
 logger = logging.getLogger("darts_ray.tracking")
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from darts_ray.tracking.backend import RunStore
 from darts_ray.tracking.delivery import Delivery
 from darts_ray.tracking.server import resolve_uri
 from darts_ray.tracking.spool import Spool
-from darts_ray.tracking.store import RunStore
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 

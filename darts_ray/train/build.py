@@ -17,8 +17,8 @@ from darts_ray.nn import (
     multiply_adds,
     num_weights,
 )
-from darts_ray.nn.extensions import import_extensions
 from darts_ray.space import ConvGenotype, RecurrentGenotype
+from darts_ray.space.user_modules import import_extensions
 
 
 def build_network(

@@ -16,7 +16,7 @@ from torch import nn
 from darts_ray.config import DataConfig, RetrainConfig
 from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, open_data
 from darts_ray.errors import CheckpointError, ConfigError, DataError
-from darts_ray.nn.execution import resolve_device
+from darts_ray.runtime.device import resolve_device
 from darts_ray.train.build import build_network
 from darts_ray.train.evaluation import evaluate_network
 

@@ -16,7 +16,9 @@ from darts_ray.config.search import Precision
 from darts_ray.data import ImageData, TextData, evaluation_batches, text_batches
 from darts_ray.errors import DataError
 from darts_ray.nn import Batch, RecurrentNetwork
-from darts_ray.nn.execution import LossTrace, autocast, image_layout
+from darts_ray.runtime.device import image_layout
+from darts_ray.runtime.losses import LossTrace
+from darts_ray.runtime.precision import autocast
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from darts_ray.config import RetrainConfig
 from darts_ray.config.retrain import ConvNetworkConfig
 from darts_ray.data import ImageData, ImageStream, evaluation_batches, split_indices
 from darts_ray.nn import Batch, ConvNetwork, ImageNetNetwork
-from darts_ray.nn.execution import LossTrace, autocast, image_layout
+from darts_ray.runtime.device import image_layout
+from darts_ray.runtime.losses import LossTrace
+from darts_ray.runtime.precision import autocast
 from darts_ray.train.evaluation import EvaluationSettings, score_images
 from darts_ray.train.schedules import drop_path_rate
 from darts_ray.train.task import PartLoss

@@ -17,16 +17,10 @@ from darts_ray.config import RetrainConfig
 from darts_ray.data import ImageData, TextData
 from darts_ray.errors import CheckpointError, NonFiniteLossError
 from darts_ray.nn import ConvNetwork, ImageNetNetwork, RecurrentNetwork
-from darts_ray.nn.execution import (
-    LossTrace,
-    deterministic,
-    peak_memory_bytes,
-    reset_peak_memory,
-    resolve_device,
-    rng_state,
-    seed_everything,
-    set_rng_state,
-)
+from darts_ray.runtime.device import resolve_device
+from darts_ray.runtime.losses import LossTrace
+from darts_ray.runtime.memory import peak_memory_bytes, reset_peak_memory
+from darts_ray.runtime.randomness import deterministic, rng_state, seed_everything, set_rng_state
 from darts_ray.train.averaging import WeightAverage
 from darts_ray.train.build import build_network, describe_network
 from darts_ray.train.checkpoint import save_checkpoint

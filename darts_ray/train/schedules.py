@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from darts_ray.config import RetrainOptimConfig
-from darts_ray.nn.execution import cosine
+from darts_ray.runtime.schedule import cosine
 
 
 def learning_rate(optim: RetrainOptimConfig, epoch: int, epochs: int) -> float:

@@ -12,7 +12,8 @@ from darts_ray.config import RetrainConfig
 from darts_ray.config.retrain import RecurrentNetworkConfig
 from darts_ray.data import TextData, TextStream, text_batches
 from darts_ray.nn import Batch, RecurrentNetwork
-from darts_ray.nn.execution import LossTrace, autocast
+from darts_ray.runtime.losses import LossTrace
+from darts_ray.runtime.precision import autocast
 from darts_ray.train.evaluation import EvaluationSettings, score_text
 from darts_ray.train.schedules import length_factor
 from darts_ray.train.task import PartLoss

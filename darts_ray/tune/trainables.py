@@ -18,7 +18,7 @@ from darts_ray.config import DataConfig, RetrainConfig, SearchConfig
 from darts_ray.config.messages import explain
 from darts_ray.data import ImageData, TextData, open_data
 from darts_ray.errors import ConfigError
-from darts_ray.nn.execution import keep_freed_memory
+from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.search import SearchRun
 from darts_ray.train import RetrainRun
 from darts_ray.tune.checkpoints import (

@@ -13,6 +13,7 @@ import pyarrow.fs
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from darts_ray.location import child_location
 from darts_ray.tune.checkpoints import (
     DamagedCheckpointError,
     check_sealed,
@@ -115,12 +116,6 @@ class EndingRecorder(Callback):
         except (OSError, pa.ArrowException) as error:
             # why: a trial that reached its last epoch is known by its checkpoint anyway
             logger.warning("Trial %s: its ending cannot be noted: %s", trial, error)
-
-
-def child_location(location: str, name: str) -> str:
-    """Append a name to a path or to a URI's path, before any `?query` of the URI."""
-    base, mark, query = location.partition("?") if "://" in location else (location, "", "")
-    return f"{base.rstrip('/')}/{name}{mark}{query}"
 
 
 def _is_whole(fs: pyarrow.fs.FileSystem, folder: str) -> bool:

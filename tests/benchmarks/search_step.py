@@ -25,7 +25,7 @@ from torch import Tensor
 
 from darts_ray.config import SearchOptimConfig
 from darts_ray.nn import ConvSupernet, RecurrentSupernet
-from darts_ray.nn.execution import keep_freed_memory
+from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.search import BilevelStep
 from tests.benchmarks.plain_step import PlainStep
 from tests.reference.conv_supernet import ReferenceConvSupernet

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_ray.nn import ConvSupernet
-from darts_ray.nn.operations import (
+from darts_ray.nn.conv.operations import (
     FactorizedReduce,
     ReLUConvNorm,
     forget_running_statistics,

@@ -11,17 +11,17 @@ import numpy as np
 
 from darts_ray.config import StudyConfig
 from darts_ray.space import Genotype, derive, resolve_space, softmax_alphas
-from darts_ray.study import record as records
-from darts_ray.study.folder import StudyFolder
-from darts_ray.study.measure import Measure
-from darts_ray.study.store import (
+from darts_ray.study.files import record as records
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.study import (
     ALPHAS_FILE,
     RESULTS_FILE,
     resolve_paths,
     write_record,
     write_study_file,
 )
-from darts_ray.study.tables import alphas_table, replace_stage, results_table
+from darts_ray.study.files.tables import alphas_table, replace_stage, results_table
 from darts_ray.tune import TrialOutcome
 
 

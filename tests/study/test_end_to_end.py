@@ -18,7 +18,7 @@ from darts_ray.export import OnnxNetwork
 from darts_ray.study import StudyResult, load_study, resume_study, run_study
 from darts_ray.train import load_checkpoint
 from darts_ray.tune import TrialOutcome, run_trials, start_ray
-from tests.study.test_runner import tables, tiny
+from tests.study.run.test_driver import tables, tiny
 
 pytestmark = [
     # Ray leaves its helper processes and their sockets to the end of the interpreter.
@@ -49,7 +49,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stud
     with start_ray(ResourcesSection()):
         whole = run_study(tiny(place / "whole", tracking={}, **ONE_BY_ONE), quiet=True)
         with patch.context() as interrupted:
-            interrupted.setattr("darts_ray.study.stages.run_trials", cut)
+            interrupted.setattr("darts_ray.study.run.stages.run_trials", cut)
             with pytest.raises(KeyboardInterrupt):
                 run_study(tiny(place / "cut", **ONE_BY_ONE), quiet=True)
         resumed = resume_study(str(place / "cut" / "tiny"), quiet=True)

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from darts_ray.config import ResourcesSection
-from darts_ray.study import load_study, run_study, stages
+from darts_ray.study import load_study, run_study
+from darts_ray.study.run import stages
 from darts_ray.tune import start_ray
 from tests.tune.stub import StubTrainable, stub_study
 

@@ -11,7 +11,8 @@ import pytest
 
 from darts_ray.config import ResourcesSection
 from darts_ray.errors import TrackingError
-from darts_ray.study import load_study, run_study, stages
+from darts_ray.study import load_study, run_study
+from darts_ray.study.run import stages
 from darts_ray.tracking import StudyTracker, check_server, sqlite_uri
 from darts_ray.tracking.server import resolve_uri
 from darts_ray.tune import start_ray

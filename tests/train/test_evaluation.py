@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_ray.errors import DataError, NonFiniteLossError
-from darts_ray.nn.execution import LossTrace
+from darts_ray.runtime.losses import LossTrace
 from darts_ray.train import build_network, evaluate_network
 from darts_ray.train.evaluation import EvaluationSettings, score_images, score_text
 from tests.train.conftest import image_config, image_split, make_images, make_text, text_config

@@ -54,7 +54,7 @@ def check_growth(cluster: Cluster, folder: Path, storage: Path) -> None:
 
     study = stub_study(folder, resources={**SHARED, "wait_s": 60}, tracking={"enabled": False})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("darts_ray.tune.capacity.request_resources", autoscaler)
+        patch.setattr("darts_ray.tune.cluster.capacity.request_resources", autoscaler)
         preflight(study, str(storage), {"search": 3})
     assert asked == [[{"CPU": 1, "GPU": 0.5}], []]
     assert not storage.parent.exists()
@@ -67,7 +67,9 @@ def check_preflight(folder: Path, storage: Path) -> None:
         preflight(greedy, str(storage))
     # one disk serves all nodes of this cluster, so what another node sees is made up
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("darts_ray.tune.checks._probe_node", lambda *_: ("no such file", ""))
+        patch.setattr(
+            "darts_ray.tune.cluster.preflight._probe_node", lambda *_: ("no such file", "")
+        )
         with pytest.raises(StudyError, match="must be on a shared file system"):
             preflight(study, str(storage))
 

@@ -1,0 +1,1 @@
+"""Convolutional cells and networks, and the supernet of a conv search."""

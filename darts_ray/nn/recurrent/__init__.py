@@ -1,0 +1,1 @@
+"""Recurrent cells, language models, and the supernet of a recurrent search."""

@@ -1,0 +1,1 @@
+"""The fast edges of a recurrent supernet."""

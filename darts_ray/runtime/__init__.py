@@ -1,0 +1,1 @@
+"""What every run of a network needs, search or training: device, randomness, precision, losses."""

@@ -1,0 +1,1 @@
+"""What a study leaves behind, and reads again: its folder, its record, its tables."""

@@ -1,0 +1,227 @@
+"""A study's folder on a local path or an object store, written so that a kill leaves no halves."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import filelock
+import psutil
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from darts_ray.config import StudyConfig
+from darts_ray.errors import StudyError
+from darts_ray.location import absolute_location, child_location
+
+_Result = TypeVar("_Result")
+
+LOCK_FILE = ".driver.lock"
+LEASE_SECONDS = 120.0
+"""A driver on an object store that has not renewed its lease for this long counts as dead."""
+
+
+class StudyFolder:
+    """Reads and writes a study's files by name; `location` is a local path or a URI.
+
+    Every write is atomic: locally a temporary file is renamed, and object stores show an object
+    only once it is whole.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        """Resolve the location; nothing is created.
+
+        Raises:
+            StudyError: the URI names a file system that pyarrow does not know.
+        """
+        self.uri = absolute_location(location)
+        self.is_local = "://" not in self.uri
+        try:
+            if self.is_local:
+                self._fs, self._root = pyarrow.fs.LocalFileSystem(), self.uri
+            else:
+                self._fs, self._root = pyarrow.fs.FileSystem.from_uri(self.uri)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StudyError(
+                f"Study folder {self.uri}: cannot be reached: {error}. Use a local path or a URI"
+                " such as s3://bucket/folder."
+            ) from error
+
+    @classmethod
+    def of(cls, config: StudyConfig) -> StudyFolder:
+        """Return the folder `<output>/<name>` of a study."""
+        return cls(child_location(absolute_location(config.output), config.name))
+
+    def __str__(self) -> str:
+        """Return the absolute path or the URI."""
+        return self.uri
+
+    def child(self, name: str) -> str:
+        """Return the absolute path or URI of something inside the folder."""
+        return child_location(self.uri, name)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file or folder of that name exists."""
+        info = self._guard(name, lambda: self._fs.get_file_info(self._path(name)))
+        return bool(info.type != pyarrow.fs.FileType.NotFound)
+
+    def names(self) -> list[str]:
+        """Return what the folder holds, sorted; empty when there is no folder."""
+        selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True)
+        infos = self._guard("", lambda: self._fs.get_file_info(selector))
+        return sorted(info.base_name for info in infos)
+
+    def size(self) -> int:
+        """Return the bytes of all files, those of the trials included."""
+        selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True, recursive=True)
+        infos = self._guard("", lambda: self._fs.get_file_info(selector))
+        return sum(info.size or 0 for info in infos)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return a file's content.
+
+        Raises:
+            StudyError: it does not exist or cannot be read.
+        """
+
+        def read() -> bytes:
+            with self._fs.open_input_stream(self._path(name), compression=None) as stream:
+                return bytes(stream.read())
+
+        return self._guard(name, read)
+
+    def read_text(self, name: str) -> str:
+        """Return a file's content as UTF-8 text."""
+        return self.read_bytes(name).decode("utf-8")
+
+    def read_table(self, name: str, dictionaries: Sequence[str] = ()) -> pa.Table:
+        """Return a Parquet file's content; named text columns as dictionaries, to save memory."""
+        content = pa.BufferReader(self.read_bytes(name))
+        return pq.read_table(content, read_dictionary=list(dictionaries))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Put a file under its name at once, replacing what was there.
+
+        Raises:
+            StudyError: the storage refuses, for example because it is full.
+        """
+        self._guard(name, lambda: self._write(name, content))
+
+    def write_text(self, name: str, content: str) -> None:
+        """Write UTF-8 text as `write_bytes` does."""
+        self.write_bytes(name, content.encode("utf-8"))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file as `write_bytes` does."""
+        sink = pa.BufferOutputStream()
+        # why: without Arrow's schema, text that is a dictionary in memory is text to all readers
+        pq.write_table(table, sink, compression="zstd", store_schema=False)
+        self.write_bytes(name, sink.getvalue().to_pybytes())
+
+    def write_file(self, name: str, source: Path) -> None:
+        """Copy a local file into the folder as `write_bytes` does."""
+        self.write_bytes(name, source.read_bytes())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other drivers off this study while the block runs.
+
+        Locally the operating system drops the lock with the process. On an object store the lock
+        is a lease that a thread renews; after a kill it runs out by itself.
+
+        Raises:
+            StudyError: another driver holds the lock.
+        """
+        with self._lock_local() if self.is_local else self._lock_remote():
+            yield
+
+    @contextmanager
+    def _lock_local(self) -> Iterator[None]:
+        self._guard("", lambda: os.makedirs(self._root, exist_ok=True))
+        lock = filelock.FileLock(self._path(LOCK_FILE), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise StudyError(
+                f"Study folder {self}: another driver is working on this study. Wait for it or"
+                " stop it."
+            ) from error
+        try:
+            yield
+        finally:
+            # why: removed while still held, so no other driver can be waiting on this inode
+            Path(self._path(LOCK_FILE)).unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def _lock_remote(self) -> Iterator[None]:
+        if self.has(LOCK_FILE):
+            holder = json.loads(self.read_text(LOCK_FILE))
+            age = time.time() - holder["renewed"]
+            is_here = holder["host"] == socket.gethostname()
+            died_here = is_here and not psutil.pid_exists(holder["pid"])
+            if age < LEASE_SECONDS and not died_here:
+                raise StudyError(
+                    f"Study folder {self}: a driver on {holder['host']} (process {holder['pid']})"
+                    f" was working on this study {age:.0f} s ago. Stop it, or if it died wait"
+                    f" {LEASE_SECONDS - age:.0f} s."
+                )
+        stop = threading.Event()
+
+        def renew() -> None:
+            lease = {"host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time()}
+            self.write_text(LOCK_FILE, json.dumps(lease))
+
+        def keep_renewing() -> None:
+            while not stop.wait(LEASE_SECONDS / 4):
+                try:
+                    renew()
+                except StudyError:
+                    continue  # why: an outage shorter than the lease does no harm
+
+        renew()
+        thread = threading.Thread(target=keep_renewing, name="study-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            self._guard(LOCK_FILE, lambda: self._fs.delete_file(self._path(LOCK_FILE)))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _write(self, name: str, content: bytes) -> None:
+        if not self.is_local:
+            with self._fs.open_output_stream(self._path(name), compression=None) as stream:
+                stream.write(content)
+            return
+        target = Path(self._path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _guard(self, name: str, action: Callable[[], _Result]) -> _Result:
+        try:
+            return action()
+        except FileNotFoundError as error:
+            raise StudyError(f"Study folder {self}: there is no {name}.") from error
+        except (OSError, pa.ArrowException) as error:
+            raise StudyError(f"Study folder {self}: {name or 'storage'}: {error}.") from error

@@ -1,0 +1,189 @@
+"""What a study will run: settings x seeds as trials, with resources and estimated time."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from darts_ray.config import ResourcesSection, StudyConfig
+from darts_ray.data import ImageInfo, TextInfo, open_data
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.study import resolve_paths
+from darts_ray.study.plan.probe import (
+    TrialCost,
+    check_fits,
+    distinct_searches,
+    distinct_trainings,
+    search_cost,
+    training_cost,
+)
+from darts_ray.study.plan.settings import settings_of
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage's trials.
+
+    Attributes:
+        stage: `search`, `select` or `retrain`.
+        num_trials: trials at most (select: fewer when searches agree on a cell).
+        concurrent: trials side by side on the resources that Ray will find.
+        epochs: per trial.
+        hours: estimated wall time of the stage; None when no trial fits this machine.
+        trial_hours: estimated time of all its trials, one after the other.
+        storage_bytes: estimated size of its checkpoints.
+    """
+
+    stage: str
+    num_trials: int
+    concurrent: int
+    epochs: int
+    hours: float | None
+    trial_hours: float
+    storage_bytes: int
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study will run, before anything is started."""
+
+    folder: str
+    settings: tuple[str, ...]
+    seeds: tuple[int, ...]
+    stages: tuple[StagePlan, ...]
+    cpus_per_trial: float
+    gpus_per_trial: float
+    notes: tuple[str, ...]
+
+    @property
+    def hours(self) -> float | None:
+        """Estimated wall time of all stages."""
+        hours = [stage.hours for stage in self.stages]
+        return None if None in hours else sum(value for value in hours if value is not None)
+
+    @property
+    def gpu_hours(self) -> float:
+        """Estimated GPU-hours of all stages; 0 when trials run on CPUs."""
+        return self.gpus_per_trial * sum(stage.trial_hours for stage in self.stages)
+
+
+def plan_study(config: StudyConfig) -> StudyPlan:
+    """Return the trials, resources, estimated time and storage without running anything.
+
+    Times are measured on this machine: a step of every kind of trial, times the steps.
+
+    Raises:
+        ConfigError: a network does not fit the data, or options contradict each other.
+        DataError: the data cannot be opened, or a batch does not fit into it.
+    """
+    config = resolve_paths(config)
+    data = open_data(config.data)
+    check_fits(config, data)
+    settings = settings_of(config) if config.search is not None else []
+    with _trial_threads(config):
+        stages = [_plan_stage(config, *stage) for stage in _costs(config, data.info)]
+    return StudyPlan(
+        folder=StudyFolder.of(config).uri,
+        settings=tuple(setting.text for setting in settings),
+        seeds=config.seeds if settings else (),
+        stages=tuple(stages),
+        cpus_per_trial=config.resources.cpus_per_trial,
+        gpus_per_trial=config.resources.gpus_per_trial,
+        notes=tuple(_notes(config)),
+    )
+
+
+def num_trials(config: StudyConfig) -> dict[str, int]:
+    """Return the trials of each stage that the study has; of select, those at most."""
+    counts = {}
+    if config.search is not None:
+        counts["search"] = len(settings_of(config)) * len(config.seeds)
+    if config.select is not None:
+        counts["select"] = counts["search"] * len(config.select.seeds)
+    if config.retrain is not None:
+        counts["retrain"] = len(config.retrain.seeds)
+    return counts
+
+
+def concurrent_trials(resources: ResourcesSection, num_cpus: int, num_gpus: int) -> int:
+    """Return how many trials run side by side on so many CPUs and GPUs; 0: not one fits."""
+    slots = math.floor(num_cpus / resources.cpus_per_trial)
+    if resources.gpus_per_trial >= 1:
+        slots = min(slots, math.floor(num_gpus / resources.gpus_per_trial))
+    elif resources.gpus_per_trial:
+        # why: a fraction never spans two GPUs
+        slots = min(slots, num_gpus * math.floor(1 / resources.gpus_per_trial))
+    return min(slots, resources.max_concurrent or slots)
+
+
+def _costs(
+    config: StudyConfig, info: ImageInfo | TextInfo
+) -> Iterator[tuple[str, int, list[TrialCost]]]:
+    """Yield each stage's epochs and the costs of its kinds of trial."""
+    if config.search is not None:
+        searches = distinct_searches(config)
+        costs = [search_cost(search, info) for search in searches]
+        yield "search", max(search.epochs for search in searches), costs
+    for stage, training in distinct_trainings(config).items():
+        yield stage, training.epochs, [training_cost(training, info)]
+
+
+def _plan_stage(config: StudyConfig, stage: str, epochs: int, costs: list[TrialCost]) -> StagePlan:
+    number = num_trials(config)[stage]
+    slots = concurrent_trials(config.resources, _num_cpus(), torch.cuda.device_count())
+    concurrent = min(number, slots)
+    mean_seconds = sum(cost.seconds for cost in costs) / len(costs)
+    rounds = math.ceil(number / concurrent) if concurrent else 0
+    size = max(cost.checkpoint_bytes for cost in costs)
+    return StagePlan(
+        stage=stage,
+        num_trials=number,
+        concurrent=concurrent,
+        epochs=epochs,
+        hours=rounds * mean_seconds / 3600 if concurrent else None,
+        trial_hours=number * mean_seconds / 3600,
+        storage_bytes=number * config.tune.keep_checkpoints * size,
+    )
+
+
+def _notes(config: StudyConfig) -> Iterator[str]:
+    yield (
+        "Times are those of a step timed on this machine, times the number of steps; on CPUs small"
+        " batches are timed and prolonged to the configured one."
+    )
+    if config.resources.address is not None:
+        yield (
+            f"The study will run on the Ray cluster {config.resources.address}, which may be"
+            " faster and larger; nothing has been asked of it."
+        )
+    elif not concurrent_trials(config.resources, _num_cpus(), torch.cuda.device_count()):
+        yield (
+            f"This machine ({_num_cpus()} CPUs, {torch.cuda.device_count()} GPUs) cannot run a"
+            " trial of this size: lower resources.cpus_per_trial or gpus_per_trial, or use a"
+            " cluster."
+        )
+    if config.select is not None:
+        yield "Select trains each distinct cell once; searches that agree make it shorter."
+
+
+def _num_cpus() -> int:
+    """Return the CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _trial_threads(config: StudyConfig) -> Iterator[None]:
+    """Time steps with as many threads as a trial will have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, int(config.resources.cpus_per_trial))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,135 @@
+"""The settings that a study compares, and the trials they become."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from darts_ray.config import Axis, RetrainConfig, StudyConfig
+from darts_ray.errors import ConfigError
+from darts_ray.space import Genotype
+from darts_ray.study.files.record import NO_AXIS, Candidate, cell_name
+from darts_ray.tune import TrialSpec
+
+SAMPLED = ("choice", "uniform", "loguniform")
+DRAW_SEED = 0
+"""Draws of sampled axes are the same in every run of a study."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value per axis; `text` is how tables name it."""
+
+    text: str
+    values: Mapping[str, Any]
+
+
+def settings_of(config: StudyConfig) -> list[Setting]:
+    """Return every combination of the grid axes with every draw of the sampled ones.
+
+    A draw is shared by all combinations and a setting by all seeds, so that statistics over
+    seeds are per setting and settings can be compared in pairs. Draws that fall on the same
+    values count once.
+
+    Raises:
+        ConfigError: draws are asked for but no axis is sampled.
+    """
+    axes = config.search_axes()
+    sampled = {name: axis for name, axis in axes.items() if axis.kind in SAMPLED}
+    grid = {name: axis for name, axis in axes.items() if axis.kind not in SAMPLED}
+    if config.tune.num_samples > 1 and not sampled:
+        raise ConfigError(
+            f"tune.num_samples: {config.tune.num_samples} draws, but no axis of the search"
+            " section is drawn: use {uniform: [a, b]}, {loguniform: [a, b]} or {choice: [...]},"
+            " or leave num_samples out."
+        )
+    generator = random.Random(DRAW_SEED)
+    draws = [
+        {name: _draw(axis, generator) for name, axis in sampled.items()}
+        for _ in range(config.tune.num_samples)
+    ]
+    found: dict[str, Setting] = {}
+    for values in product(*(axis.values for axis in grid.values())):
+        for draw in draws:
+            chosen = {**dict(zip(grid, values, strict=True)), **draw}
+            ordered = {name: chosen[name] for name in axes}
+            text = setting_text(ordered)
+            found.setdefault(text, Setting(text, ordered))
+    return list(found.values())
+
+
+def setting_text(values: Mapping[str, Any]) -> str:
+    """Return `order=unrolled, xi=0.025`; an axis is named by its last part if that is unique."""
+    last = [name.rpartition(".")[2] for name in values]
+    parts = []
+    for name, value in values.items():
+        short = name.rpartition(".")[2]
+        shown = f"{value:g}" if isinstance(value, float) else _plain(value)
+        parts.append(f"{short if last.count(short) == 1 else name}={shown}")
+    return ", ".join(parts) or NO_AXIS
+
+
+def search_trials(config: StudyConfig) -> list[TrialSpec]:
+    """Return one trial per setting and seed."""
+    pairs = [(setting, seed) for setting in settings_of(config) for seed in config.seeds]
+    digits = max(3, len(str(len(pairs) - 1)))
+    return [
+        TrialSpec(
+            name=f"search-{index:0{digits}d}",
+            config=config.search_config(setting.values, seed).model_dump(mode="json"),
+            setting=setting.text,
+            seed=seed,
+        )
+        for index, (setting, seed) in enumerate(pairs)
+    ]
+
+
+def select_trials(config: StudyConfig, found: Sequence[Candidate]) -> list[TrialSpec]:
+    """Return one short training per distinct cell and select seed."""
+    assert config.select is not None
+    return [
+        _training(
+            f"{candidate.name}_seed-{seed}",
+            config.select_config(candidate.genotype.to_dict(), seed),
+            candidate.setting,
+        )
+        for candidate in found
+        for seed in config.select.seeds
+    ]
+
+
+def retrain_trials(config: StudyConfig, winner: Genotype, setting: str) -> list[TrialSpec]:
+    """Return one full training of the winner per retrain seed."""
+    assert config.retrain is not None
+    # why: a name of its own per stage and cell, so that a new winner is trained afresh
+    name = cell_name(winner).replace("cell", "retrain")
+    return [
+        _training(
+            f"{name}_seed-{seed}",
+            config.retrain_config(winner.to_dict(), seed),
+            setting,
+        )
+        for seed in config.retrain.seeds
+    ]
+
+
+def _training(name: str, config: RetrainConfig, setting: str) -> TrialSpec:
+    return TrialSpec(name, config.model_dump(mode="json"), setting, config.seed)
+
+
+def _draw(axis: Axis, generator: random.Random) -> Any:
+    """Draw one value; numbers have four digits, so that tables show them exactly."""
+    if axis.kind == "choice":
+        return generator.choice(axis.values)
+    low, high = axis.values
+    share = generator.random()
+    value = low + (high - low) * share if axis.kind == "uniform" else low * (high / low) ** share
+    return float(f"{value:.4g}")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""What a study found: statistics, figures, one HTML page."""

@@ -1,0 +1,202 @@
+"""One self-contained HTML page about a study, made from the files in its folder."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from darts_ray.config import to_yaml
+from darts_ray.space import Genotype
+from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.record import NO_AXIS
+from darts_ray.study.files.study import REPORT_FILE, Study, load_study
+from darts_ray.study.files.tables import alphas_of
+from darts_ray.study.report.cell_drawing import draw_cell, label
+from darts_ray.study.report.figures import alpha_history, retrain_curves, search_curves
+from darts_ray.study.report.statistics import Summary, summarise
+from darts_ray.study.report.summary import compare_settings, count, spread, summarise_settings
+
+MAX_HISTORIES = 12
+"""Heatmaps of this many searches go into the page; alphas.parquet has them all."""
+
+CELL_TITLES = {
+    "normal": "Normal cell",
+    "reduce": "Reduction cell",
+    "recurrent": "Recurrent cell",
+}
+SHORT = {
+    "max_pool_3x3": "max",
+    "avg_pool_3x3": "avg",
+    "skip_connect": "skip",
+    "sep_conv_3x3": "sep3",
+    "sep_conv_5x5": "sep5",
+    "sep_conv_7x7": "sep7",
+    "dil_conv_3x3": "dil3",
+    "dil_conv_5x5": "dil5",
+    "conv_7x1_1x7": "7x1",
+}
+"""Names of primitives where a whole cell has to fit into a table."""
+
+
+def write_report(folder: str | Path) -> str:
+    """Write report.html from the study's files; return its path or URI.
+
+    The page needs no network and no other file. A study that is not finished gets a page about
+    what there is.
+
+    Raises:
+        StudyError: the folder holds no study.
+    """
+    study = load_study(folder)
+    study.folder.write_text(REPORT_FILE, render_report(study))
+    return study.folder.child(REPORT_FILE)
+
+
+def render_report(study: Study) -> str:
+    """Return the page's HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("darts_ray.study.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"image": _data_uri, "number": count, "short": short_cells}
+    environment.filters |= {"duration": duration, "cell_title": CELL_TITLES.__getitem__}
+    environment.filters["setting"] = lambda text: "as configured" if text == NO_AXIS else text
+    return environment.get_template("report.html.jinja").render(_context(study))
+
+
+def short_cells(genotype: Mapping[str, Any]) -> dict[str, str]:
+    """Return each cell on one line as in the paper's tables: `sep3(0) skip(1) | ...`."""
+    cells = Genotype.from_dict(genotype).cells()
+    return {
+        cell: " | ".join(
+            " ".join(
+                f"{SHORT.get(edge.primitive, edge.primitive)}({edge.predecessor})" for edge in node
+            )
+            for node in nodes
+        )
+        for cell, nodes in cells.items()
+    }
+
+
+def duration(seconds: float) -> str:
+    """Write a wall time: `42 s`, `3 min 20 s`, `5 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _context(study: Study) -> dict[str, Any]:
+    record = study.record
+    measure = Measure.of(study.config.data)
+    results = study.results.to_pandas()
+    settings = summarise_settings(record, measure)
+    compared, comparisons = compare_settings(settings, measure)
+    retrained = list(record.get("retrain", ()))
+    test = summarise([e[measure.test] for e in retrained if e.get(measure.test) is not None])
+    failed = list(record.get("failed", ()))
+    stages = dict(record.get("stages", {}))
+    return {
+        "study": study,
+        "config": study.config,
+        "provenance": study.provenance,
+        "measure": measure,
+        "record": record,
+        "winner": record.get("winner"),
+        "winner_cells": _winner_cells(study.winner),
+        "settings": settings,
+        "selected": any(setting.select is not None for setting in settings),
+        "compared": compared,
+        "comparisons": comparisons,
+        "candidates": _candidates(record, measure),
+        "retrained": retrained,
+        "test": test,
+        "search_curves": _curves(results, "search", measure),
+        "retrain_curves": _curves(results, "retrain", measure),
+        "histories": _histories(study),
+        "num_searches": len(record.get("search", ())),
+        "export": record.get("export"),
+        "failed": failed,
+        "stages": stages,
+        "num_trials": sum(stage.get("num_trials", 0) for stage in stages.values()),
+        "yaml": _without_keys(to_yaml(study.config)),
+        "place": _without_keys(study.folder.uri),
+        "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "spread": spread,
+        "count": count,
+        "interval": _interval,
+        "label": label,
+    }
+
+
+def _winner_cells(winner: Genotype | None) -> dict[str, bytes]:
+    if winner is None:
+        return {}
+    return {cell: draw_cell(winner, cell) for cell in winner.cells()}
+
+
+def _curves(results: pd.DataFrame, stage: str, measure: Measure) -> bytes | None:
+    rows = results[results["stage"] == stage] if len(results) else results
+    if not len(rows):
+        return None
+    draw = search_curves if stage == "search" else retrain_curves
+    return draw(rows, measure)
+
+
+def _histories(study: Study) -> list[dict[str, Any]]:
+    """Return heatmaps per search, the winner's first."""
+    winner = (study.record.get("winner") or {}).get("trial")
+    entries = sorted(study.record.get("search", ()), key=lambda entry: entry["trial"] != winner)
+    entries = entries[:MAX_HISTORIES]
+    histories = []
+    for entry in entries:
+        rows = alphas_of(study.alphas, entry["trial"])
+        if not len(rows):
+            continue
+        genotype = Genotype.from_dict(entry["genotype"])
+        cells = {cell: alpha_history(rows, genotype, cell) for cell in genotype.cells()}
+        histories.append({**entry, "is_winner": entry["trial"] == winner, "cells": cells})
+    return histories
+
+
+def _candidates(record: Mapping[str, Any], measure: Measure) -> list[dict[str, Any]]:
+    """Return one row per distinct cell, best first, with the searches that found it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in record.get("search", ()):
+        if not entry.get("select_scores"):
+            continue
+        key = Genotype.from_dict(entry["genotype"]).to_json()
+        row = rows.setdefault(
+            key, {**entry, "found_by": [], "score": summarise(entry["select_scores"])}
+        )
+        prefix = "" if entry["setting"] == NO_AXIS else f"{entry['setting']}, "
+        row["found_by"].append(f"{prefix}seed {entry['seed']}")
+    return sorted(rows.values(), key=lambda row: -measure.merit(row["score"].mean))
+
+
+def _interval(summary: Summary | None, show: Any) -> str:
+    if summary is None or summary.low is None or summary.high is None:
+        return ""
+    return f"{show(summary.low)} to {show(summary.high)}"
+
+
+def _without_keys(text: str) -> str:
+    """Leave out what stands before the @ of a URI: pages are passed on, keys should not be."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
+def _data_uri(content: bytes) -> str:
+    kind = "png" if content.startswith(b"\x89PNG") else "svg+xml"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

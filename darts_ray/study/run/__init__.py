@@ -1,0 +1,1 @@
+"""Carries a study through its stages."""

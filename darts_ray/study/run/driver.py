@@ -1,0 +1,287 @@
+"""Runs a study from its configuration or continues one from its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from darts_ray.config import StudyConfig
+from darts_ray.data import open_data
+from darts_ray.errors import ConfigError, DataError
+from darts_ray.export import load_proto
+from darts_ray.space import Genotype
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.study import (
+    REPORT_FILE,
+    load_study,
+    provenance_now,
+    read_record,
+    read_study_file,
+    resolve_paths,
+    write_study_file,
+)
+from darts_ray.study.plan.estimate import num_trials
+from darts_ray.study.plan.probe import check_fits
+from darts_ray.study.report.summary import result_rows
+from darts_ray.study.run.admission import admit
+from darts_ray.study.run.stages import STAGES, TRAINING_STAGES, StageRunner
+from darts_ray.tracking import StudyTracker, sqlite_uri
+from darts_ray.tune import preflight, start_ray
+
+TRACKING_FOLDER = ".tracking"
+"""Where inside a local study folder what MLflow has not yet received is kept."""
+
+logger = logging.getLogger("darts_ray.study")
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study ends with.
+
+    Attributes:
+        folder: absolute path or URI of the study folder.
+        rows: the final table, one row per setting: column title to text, in column order.
+        winner: the cell that was (or would be) retrained; None before it is known.
+        winner_reason: why this cell won.
+        test_metric: `test_accuracy` (0..1) or `test_perplexity`.
+        test_scores: retrain seed to test score; empty without a retrain stage.
+        onnx: path or URI of best.onnx; None without an export stage.
+        verification: what the comparison with torch in onnxruntime found; None as `onnx`.
+        failed: one record per failed trial: stage, trial, setting, seed, error.
+        num_trials: all trials of the stages that have run.
+        seconds: wall time per stage, summed over interruptions.
+        report: path or URI of report.html; None when the report stage was not asked for.
+    """
+
+    folder: str
+    rows: tuple[Mapping[str, str], ...]
+    winner: Genotype | None
+    winner_reason: str
+    test_metric: str
+    test_scores: Mapping[int, float]
+    onnx: str | None
+    verification: Mapping[str, Any] | None
+    failed: tuple[Mapping[str, Any], ...]
+    num_trials: int
+    seconds: Mapping[str, float]
+    report: str | None
+
+
+def run_study(
+    config: StudyConfig,
+    *,
+    stages: Sequence[str] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    on_message: Callable[[str], None] | None = None,
+) -> StudyResult:
+    """Run the stages that the configuration has, each from the files of the one before.
+
+    A stage that is done is not repeated; trials of it that failed are tried again, and if that
+    changes the winner the later stages follow. Stages that are named in `stages` and train
+    nothing (export, report) are always run. A call whose first stage is not the study's first
+    continues the study in the folder, as with `resume`.
+
+    Args:
+        config: the study.
+        stages: run only these of `search`, `select`, `retrain`, `export`, `report`.
+        resume: continue the study if the folder already holds it.
+        quiet: no live view of the trials.
+        on_message: receives one plain line per event.
+
+    Raises:
+        StudyError: the folder holds another study, or this one while `resume` is false; or a
+            stage was asked for whose input is missing.
+        DartsError: what preflight, the data or the tracking server object to; nothing has been
+            written then.
+        KeyboardInterrupt: after the tables have been saved; `resume_study` continues.
+    """
+    say = on_message or _ignore
+    config = resolve_paths(config)
+    folder = StudyFolder.of(config)
+    wanted = _wanted_stages(config, stages)
+    goes_on = resume or wanted[0] != _wanted_stages(config, None)[0]
+    tracker = _tracker(config, folder)
+    continues = admit(folder, config, goes_on) is not None
+    data = open_data(config.data)
+    pending = pending_stages(read_record(folder), wanted, named=stages is not None)
+    for stage in wanted:
+        if stage not in pending:
+            say(f"{stage}: was done before")
+    with ExitStack() as stack:
+        if set(pending) & set(TRAINING_STAGES):
+            check_fits(config, data, pending)
+            stack.enter_context(start_ray(config.resources))
+            trials = {stage: n for stage, n in num_trials(config).items() if stage in pending}
+            preflight(config, folder.uri, trials, continues=continues)
+        stack.enter_context(folder.lock())
+        # why: admitted again under the lock, as another driver may have come first
+        provenance = admit(folder, config, goes_on) or provenance_now(data.info.fingerprint)
+        if provenance["data_fingerprint"] != data.info.fingerprint:
+            raise DataError(
+                f"{folder}: the data are not those that this study began with (fingerprint"
+                f" {data.info.fingerprint}, then {provenance['data_fingerprint']}). Put the"
+                " original data back, or begin a new study under another name."
+            )
+        write_study_file(folder, config, provenance)
+        stack.enter_context(_tracked(tracker, config))
+        runner = StageRunner(load_study(folder.uri), data, tracker=tracker, quiet=quiet, say=say)
+        for stage in pending:
+            runner.run(stage)
+    return _result(folder, runner.record, config, reported="report" in wanted)
+
+
+def resume_study(
+    folder: str | Path,
+    *,
+    stages: Sequence[str] | None = None,
+    quiet: bool = False,
+    on_message: Callable[[str], None] | None = None,
+) -> StudyResult:
+    """Continue the study in a folder, as its study.yaml describes it.
+
+    Args:
+        folder: path or URI.
+        stages: as in `run_study`.
+        quiet: as in `run_study`.
+        on_message: as in `run_study`.
+
+    Raises:
+        StudyError: the folder holds no study.
+        DartsError: as `run_study`.
+    """
+    config, _ = read_study_file(StudyFolder(folder))
+    return run_study(config, stages=stages, resume=True, quiet=quiet, on_message=on_message)
+
+
+def pending_stages(record: Mapping[str, Any], wanted: Sequence[str], *, named: bool) -> list[str]:
+    """Return which of the wanted stages have something to do.
+
+    Args:
+        record: content of genotypes.json.
+        wanted: stages, in order.
+        named: whether the user asked for these stages and not for whatever is missing.
+    """
+    pending: list[str] = []
+    for stage in wanted:
+        done = record.get("stages", {}).get(stage, {}).get("finished", False)
+        failed = any(entry["stage"] == stage for entry in record.get("failed", ()))
+        follows = bool(set(pending) & set(TRAINING_STAGES))
+        again = stage == "report" or (named and stage == "export")
+        if not done or failed or follows or again:
+            pending.append(stage)
+    return pending
+
+
+def _wanted_stages(config: StudyConfig, stages: Sequence[str] | None) -> list[str]:
+    """Return the stages to run: those that the configuration has, in order.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    unknown = set(stages or ()) - set(STAGES)
+    if unknown:
+        raise ConfigError(f"No stage is named {sorted(unknown)}; there are: {', '.join(STAGES)}.")
+    present = [
+        stage for stage in STAGES if stage == "report" or getattr(config, stage) is not None
+    ]
+    chosen = [stage for stage in present if stages is None or stage in stages]
+    if not chosen:
+        raise ConfigError(f"The configuration has no section for {', '.join(stages or ())}.")
+    return chosen
+
+
+def _tracker(config: StudyConfig, folder: StudyFolder) -> StudyTracker | None:
+    """Return the study's tracker, which does nothing before it is used.
+
+    Raises:
+        ConfigError: the default SQLite file is not possible.
+    """
+    section = config.tracking
+    if not section.enabled:
+        return None
+    uri = section.uri
+    if uri is None:
+        if not folder.is_local:
+            raise ConfigError(
+                "tracking.uri: the default, an SQLite file in the output folder, needs a local"
+                f" output and not {config.output}. Name a tracking server, or set"
+                " tracking.enabled=false."
+            )
+        uri = sqlite_uri(Path(config.output))
+    if folder.is_local:
+        queue = Path(folder.child(TRACKING_FOLDER))
+    else:
+        digest = hashlib.sha256(folder.uri.encode()).hexdigest()[:16]
+        queue = Path.home() / ".cache" / "darts_ray" / "tracking" / digest
+    experiment = section.experiment or config.name
+    return StudyTracker(uri, experiment, config.name, queue, load_onnx=load_proto)
+
+
+@contextmanager
+def _tracked(tracker: StudyTracker | None, config: StudyConfig) -> Iterator[None]:
+    """Open the study's run while the block runs, and close it as the block ends."""
+    if tracker is None:
+        yield
+        return
+    tracker.start_study(config.model_dump(mode="json", exclude_none=True))
+    try:
+        yield
+        tracker.end_study("FINISHED")
+    except KeyboardInterrupt:
+        tracker.end_study("KILLED")
+        raise
+    except BaseException:
+        tracker.end_study("FAILED")
+        raise
+    finally:
+        if not tracker.close():
+            logger.warning(
+                "MLflow at %s has not received everything yet; `darts-ray resume` delivers the"
+                " rest when it is back",
+                tracker.uri,
+            )
+
+
+def _result(
+    folder: StudyFolder, record: Mapping[str, Any], config: StudyConfig, *, reported: bool
+) -> StudyResult:
+    measure = Measure.of(config.data)
+    winner = record["winner"]
+    export = record.get("export")
+    found = None
+    if export is not None:
+        found = {
+            "largest difference": f"{export['max_difference']:.1e}",
+            "allowed": f"{export['tolerance']:.0e}",
+            "batch sizes": ", ".join(str(size) for size in export["batch_sizes"]),
+        }
+    stages = record["stages"]
+    return StudyResult(
+        folder=folder.uri,
+        rows=result_rows(record, measure),
+        winner=None if winner is None else Genotype.from_dict(winner["genotype"]),
+        winner_reason="" if winner is None else winner["reason"],
+        test_metric=measure.test,
+        test_scores={
+            entry["seed"]: entry[measure.test]
+            for entry in record["retrain"]
+            if entry.get(measure.test) is not None
+        },
+        onnx=None if export is None else folder.child(export["file"]),
+        verification=found,
+        failed=tuple(record["failed"]),
+        num_trials=sum(stage["num_trials"] for stage in stages.values()),
+        seconds={name: stage["seconds"] for name, stage in stages.items()},
+        report=folder.child(REPORT_FILE) if reported else None,
+    )
+
+
+def _ignore(_: str) -> None:
+    """Receive a message that nobody wants."""

@@ -1,0 +1,48 @@
+"""Scores a trained network from a file, ours or the original authors'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from darts_ray.config import StudyConfig
+from darts_ray.data import open_data
+from darts_ray.errors import ConfigError
+from darts_ray.interop import load_original, read_checkpoint
+from darts_ray.runtime.device import resolve_device
+from darts_ray.study.files.genotype_source import find_genotype
+from darts_ray.train import build_network, evaluate_checkpoint, evaluate_network
+
+
+def evaluate_file(
+    path: Path, config: StudyConfig, *, original: bool = False, genotype: str | None = None
+) -> dict[str, float]:
+    """Return a network's scores on the test set of the configuration's data.
+
+    Args:
+        path: `best.pt` of a study or a `network.pt` of a retraining; with `original` a state
+            dict of the original authors' code.
+        config: its data section names the dataset; with `original` its retrain section gives
+            the network's size.
+        original: which of the two kinds of file.
+        genotype: with `original`: name, file or study; default: that of the retrain section.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit the network.
+        ConfigError: `original` without a retrain section or genotype.
+        DataError: the data cannot be read or do not fit the network.
+    """
+    if not original:
+        if genotype is not None:
+            raise ConfigError("--genotype: our checkpoints know theirs; it goes with --original.")
+        return evaluate_checkpoint(path, config.data)
+    if config.retrain is None:
+        raise ConfigError("--original: the YAML file needs a retrain section for the network.")
+    cell = find_genotype(genotype).to_dict() if genotype else config.retrain.genotype
+    if cell is None:
+        raise ConfigError("--original: give the cell with --genotype.")
+    recipe = config.retrain_config(cell, seed=0)
+    device = resolve_device(recipe.device)
+    opened = open_data(config.data)
+    network = build_network(recipe, opened.info)
+    load_original(network, read_checkpoint(path))
+    return evaluate_network(network.to(device).eval(), recipe, opened, device=device)

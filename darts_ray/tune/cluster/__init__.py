@@ -1,0 +1,1 @@
+"""The Ray cluster: finding or starting it, and whether a study can run there."""

@@ -1,0 +1,218 @@
+"""Checks that would otherwise fail hours later: resources, storage, data, tracking."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from darts_ray.config import DataConfig, StudyConfig
+from darts_ray.data import ImageInfo, TextInfo, open_data
+from darts_ray.errors import DataError, ResourceError, StudyError, TrackingError
+from darts_ray.location import child_location
+from darts_ray.nn import num_weights
+from darts_ray.search import build_supernet
+from darts_ray.tracking import check_server
+from darts_ray.train import build_network
+from darts_ray.tune.cluster.capacity import wait_for_nodes
+from darts_ray.tune.search_space import make_scheduler, make_searcher
+
+BYTES_PER_WEIGHT = 12
+"""float32 value and momentum in the state, and the value once more in network.pt."""
+
+PROBE_TIMEOUT_S = 300.0
+"""A node that has not answered by then counts as unreachable; its data may need decoding first."""
+
+logger = logging.getLogger("darts_ray.tune")
+
+
+def preflight(
+    study: StudyConfig,
+    storage: str,
+    num_trials: Mapping[str, int] | None = None,
+    *,
+    continues: bool = False,
+) -> None:
+    """Check everything that a study needs, inside `start_ray`; nothing is left behind.
+
+    Args:
+        study: the study.
+        storage: absolute path or URI of the study folder.
+        num_trials: trials per stage that will run, for the disk space of their checkpoints;
+            None: not checked.
+        continues: the study has begun before; a tracking server that is down then only delays
+            what it is told.
+
+    Raises:
+        ConfigError: the scheduler or searcher does not suit the axes.
+        ResourceError: a trial asks for more than any node has, or the disk is too small.
+        StudyError: the storage is not writable, or not shared by all nodes.
+        DataError: the data cannot be read here or on another node.
+        TrackingError: the named tracking server does not answer, and the study begins.
+    """
+    if study.search is not None:
+        make_searcher(study)
+        make_scheduler(study, epochs=1)
+    nodes = wait_for_nodes(study)
+    if study.tracking.enabled and study.tracking.uri is not None:
+        _check_tracking(study.tracking.uri, continues)
+    info = open_data(study.data).info
+    if num_trials is not None and "://" not in storage:
+        needed = checkpoint_bytes(study, info, num_trials)
+        _check_disk(Path(storage), needed - _bytes_held(Path(storage), num_trials))
+    with _probe_file(storage) as name:
+        if len(nodes) > 1:
+            _check_nodes(nodes, study.data, storage, name)
+
+
+def checkpoint_bytes(
+    study: StudyConfig, info: ImageInfo | TextInfo, num_trials: Mapping[str, int]
+) -> int:
+    """Estimate the disk space of all checkpoints that the stages keep.
+
+    Genotypes are not known yet; a published cell stands for those that will be found.
+
+    Args:
+        study: the study.
+        info: its data.
+        num_trials: trials per stage.
+    """
+    typical = "RECURRENT_DARTS_V1" if study.data.is_text else "DARTS_V2"
+    weights = 0
+    if study.search is not None and num_trials.get("search"):
+        first = {name: axis.values[0] for name, axis in study.search_axes().items()}
+        config = study.search_config(first, study.seeds[0])
+        weights += num_trials["search"] * num_weights(build_supernet(config, info))
+    if study.select is not None and num_trials.get("select"):
+        network = build_network(study.select_config(typical, 0), info)
+        weights += num_trials["select"] * num_weights(network)
+    if study.retrain is not None and num_trials.get("retrain"):
+        network = build_network(study.retrain_config(typical, 0), info)
+        weights += num_trials["retrain"] * num_weights(network)
+    return weights * BYTES_PER_WEIGHT * study.tune.keep_checkpoints
+
+
+def _check_tracking(uri: str, continues: bool) -> None:
+    try:
+        check_server(uri)
+    except TrackingError as error:
+        # why: a study that restarts by itself at night must not end because the tracker is down
+        if not continues:
+            raise
+        logger.warning("%s The study goes on; what MLflow misses is kept for it.", error)
+
+
+def _bytes_held(storage: Path, stages: Iterable[str]) -> int:
+    """Return what an interrupted run of these stages has written already."""
+    files = (path for stage in stages for path in (storage / stage).rglob("*"))
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def _check_disk(folder: Path, needed: int) -> None:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise ResourceError(
+            f"output: the checkpoints need about {needed / 1e9:.1f} GB and {existing} has"
+            f" {free / 1e9:.1f} GB free. Free some, choose another output, or lower"
+            " tune.keep_checkpoints or the number of seeds."
+        )
+
+
+@contextmanager
+def _probe_file(storage: str) -> Iterator[str]:
+    """Write a file into the study folder for the time of the block, and yield its name."""
+    name = f".probe-{uuid.uuid4().hex}"
+    missing = _missing_folders(storage)
+    try:
+        fs, root = pyarrow.fs.FileSystem.from_uri(storage)
+        fs.create_dir(root)
+        with fs.open_output_stream(f"{root}/{name}", compression=None) as stream:
+            stream.write(name.encode())
+    except (OSError, pa.ArrowException) as error:
+        raise StudyError(
+            f"output: {storage} cannot be written: {error}. Choose another output, or mend its"
+            " permissions or credentials."
+        ) from error
+    try:
+        yield name
+    finally:
+        fs.delete_file(f"{root}/{name}")
+        for folder in missing:
+            folder.rmdir()
+
+
+def _missing_folders(storage: str) -> list[Path]:
+    """Return the local folders that writing into `storage` would make, innermost first."""
+    if "://" in storage:
+        return []
+    folder = Path(storage)
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _check_nodes(
+    nodes: list[dict[str, Any]], data: DataConfig, storage: str, probe_name: str
+) -> None:
+    """Read the probe file and the data on every node."""
+    answers = {}
+    for node in nodes:
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        probe = ray.remote(num_cpus=0, max_retries=0)(_probe_node)
+        answers[probe.options(scheduling_strategy=here).remote(data, storage, probe_name)] = node
+    ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_TIMEOUT_S)
+    if late:
+        names = ", ".join(answers[answer]["NodeManagerAddress"] for answer in late)
+        raise ResourceError(
+            f"Nodes {names}: no answer within {PROBE_TIMEOUT_S:.0f} s. Look at their health with"
+            " `ray status`, or remove them."
+        )
+    for answer in ready:
+        address = answers[answer]["NodeManagerAddress"]
+        try:
+            storage_error, data_error = ray.get(answer)
+        except ray.exceptions.RayError as error:
+            raise ResourceError(
+                f"Node {address}: a task cannot run there: {str(error).splitlines()[0]} Is"
+                " darts_ray installed on every node, in the same version?"
+            ) from error
+        if storage_error:
+            raise StudyError(
+                f"output: node {address} does not see {storage} ({storage_error}). With several"
+                " nodes the output must be on a shared file system or at a URI such as"
+                " s3://bucket/runs."
+            )
+        if data_error:
+            raise DataError(
+                f"data: node {address} cannot read it: {data_error} Put the data on a shared file"
+                " system, or at the same path on every node."
+            )
+
+
+def _probe_node(data: DataConfig, storage: str, probe_name: str) -> tuple[str, str]:
+    """Return what is wrong with storage and data as one node sees them; empty where all is well.
+
+    The data's cache is made on the way, so trials find it.
+    """
+    storage_error = data_error = ""
+    try:
+        place = child_location(storage, probe_name)
+        fs, path = pyarrow.fs.FileSystem.from_uri(place)
+        with fs.open_input_stream(path, compression=None) as stream:
+            if bytes(stream.read()).decode() != probe_name:
+                storage_error = "another folder is at that place"
+    except (OSError, pa.ArrowException) as error:
+        storage_error = str(error)
+    try:
+        open_data(data)
+    except DataError as error:
+        data_error = str(error)
+    return storage_error, data_error

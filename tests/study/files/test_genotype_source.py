@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from darts_ray.errors import ConfigError
+from darts_ray.space import zoo
+from darts_ray.study.files.genotype_source import find_genotype
+
+
+def test_a_genotype_may_be_a_name_a_text_or_a_file(tmp_path: Path) -> None:
+    cell = zoo["DARTS_V2"]
+    path = tmp_path / "cell.json"
+    path.write_text(cell.to_json())
+    for source in ("DARTS_V2", cell.to_json(), str(path)):
+        assert find_genotype(source) == cell
+
+
+def test_what_is_none_of_them_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="DARTS_V3: is no published cell"):
+        find_genotype("DARTS_V3")
+    with pytest.raises(ConfigError):
+        find_genotype(json.dumps({"normal": []}))
+    (tmp_path / "picture").write_bytes(bytes([255, 254, 0]))
+    with pytest.raises(ConfigError, match="is not a text file"):
+        find_genotype(str(tmp_path / "picture"))

@@ -1,0 +1,111 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from darts_ray.config import ResourcesSection, SearchConfig, StudyConfig
+from darts_ray.data import ImageInfo
+from darts_ray.errors import ConfigError, DataError
+from darts_ray.space import zoo
+from darts_ray.study.plan.estimate import concurrent_trials, num_trials, plan_study
+from darts_ray.study.plan.probe import _step_seconds, num_parameters
+from tests.study.fabricated import image_config
+
+TINY = {
+    "name": "tiny",
+    "data": {"source": "digits", "max_train": 200},
+    "seeds": [0, 1, 2],
+    "search": {
+        "network": {"channels": 2, "layers": 3},
+        "batch_size": 16,
+        "epochs": 2,
+        "max_steps": 2,
+        "optim": {"order": {"grid": ["first", "unrolled"]}},
+    },
+    "select": {"network": {"channels": 2, "layers": 3, "auxiliary": False}, "seeds": [0, 1]},
+    "retrain": {"network": {"channels": 2, "layers": 3, "auxiliary": False}, "batch_size": 20},
+}
+
+
+def test_plan_counts_trials_and_times_steps(tmp_path: Path) -> None:
+    values = {**TINY, "output": str(tmp_path / "runs"), "resources": {"max_concurrent": 1}}
+    planned = plan_study(StudyConfig.model_validate(values))
+    assert {stage.stage: stage.num_trials for stage in planned.stages} == {
+        "search": 6,
+        "select": 12,
+        "retrain": 1,
+    }
+    assert planned.settings == ("order=first", "order=unrolled")
+    assert planned.hours is not None
+    assert 0 < planned.hours < 10
+    assert planned.gpu_hours == 0
+    halves = replace(planned, gpus_per_trial=0.5)
+    assert halves.gpu_hours == sum(stage.trial_hours for stage in planned.stages) / 2
+    # one trial at a time: a stage lasts as long as its trials together
+    assert [stage.hours for stage in planned.stages] == pytest.approx(
+        [stage.trial_hours for stage in planned.stages]
+    )
+    assert planned.folder == str(tmp_path / "runs" / "tiny")
+    assert all(stage.storage_bytes > 0 for stage in planned.stages)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("resources", "num_cpus", "num_gpus", "slots"),
+    [
+        ({}, 2, 0, 2),
+        ({"cpus_per_trial": 0.5}, 2, 0, 4),
+        ({"cpus_per_trial": 4}, 2, 0, 0),
+        ({"gpus_per_trial": 1}, 16, 4, 4),
+        ({"gpus_per_trial": 0.4}, 16, 2, 4),  # two trials per GPU; a fifth is left of each
+        ({"gpus_per_trial": 2}, 16, 5, 2),
+        ({"gpus_per_trial": 1}, 16, 0, 0),
+        ({"max_concurrent": 3}, 16, 0, 3),
+    ],
+)
+def test_trials_side_by_side(
+    resources: dict[str, float], num_cpus: int, num_gpus: int, slots: int
+) -> None:
+    section = ResourcesSection.model_validate(resources)
+    assert concurrent_trials(section, num_cpus, num_gpus) == slots
+
+
+def test_a_batch_that_does_not_fit_is_said_at_once(tmp_path: Path) -> None:
+    values = {**TINY, "output": str(tmp_path), "search": {**TINY["search"], "batch_size": 5000}}  # type: ignore[dict-item]
+    with pytest.raises(DataError, match="batch"):
+        plan_study(StudyConfig.model_validate(values))
+
+
+def test_too_small_images_are_said_at_once(tmp_path: Path) -> None:
+    retrain = {"network": {"channels": 2, "layers": 8}}  # its auxiliary head needs larger ones
+    values = {**TINY, "output": str(tmp_path), "retrain": retrain}
+    with pytest.raises(ConfigError):
+        plan_study(StudyConfig.model_validate(values))
+
+
+def test_a_step_on_a_cpu_is_prolonged_along_a_line() -> None:
+    config = SearchConfig(batch_size=64, device="cpu")
+    timed: list[int] = []
+
+    def measure(config: SearchConfig) -> float:
+        timed.append(config.batch_size)
+        return 1 + 0.1 * config.batch_size
+
+    assert _step_seconds(config, measure) == pytest.approx(1 + 6.4)
+    assert timed == [8, 16]
+    # a noisy machine: the larger batch was the faster one
+    assert _step_seconds(config, lambda config: 1 / config.batch_size) == 1 / 16
+
+
+def test_stages_without_sections_are_not_planned() -> None:
+    config = StudyConfig.model_validate({"name": "r", "retrain": {"genotype": "DARTS_V2"}})
+    assert num_trials(config) == {"retrain": 1}
+    assert math.isclose(sum(num_trials(config).values()), 1)
+
+
+def test_a_cell_has_a_size_without_a_section_that_trains_it(tmp_path: Path) -> None:
+    """The paper's auxiliary head does not fit such images, and is not counted."""
+    config = image_config(tmp_path, select=None, retrain=None, export=None)
+    digits = ImageInfo(10, tuple("0123456789"), 1, (8, 8), (0.5,), (0.5,), 100, "")
+    assert num_parameters(config, zoo["DARTS_V2"], digits) > 3e6
