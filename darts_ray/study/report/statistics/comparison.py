@@ -1,0 +1,180 @@
+"""Methods against each other, paired by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from darts_ray.study.report.statistics.description import (
+    MIN_FOR_INTERVAL,
+    Values,
+    mean_interval,
+    percentile_interval,
+    resampled_counts,
+)
+
+MIN_FOR_TEST = 6
+"""Two-sided sign-flip p-values of n pairs are multiples of 2 / 2**n: 5 % needs n = 6."""
+
+Scores = Mapping[str, Mapping[int, float]]
+"""Method or setting to seed to score."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two settings, paired by seed.
+
+    Attributes:
+        first: a setting.
+        second: another.
+        n: seeds that both have finished.
+        difference: mean of first minus second.
+        low: lower end of the BCa interval of the difference; None for too few seeds.
+        high: its upper end.
+        permutation_p: exact (or 9,999 draws) two-sided paired permutation test of the mean.
+        wilcoxon_p: two-sided signed-rank test.
+        adjusted_p: permutation_p after Holm's correction for the number of comparisons.
+        cliffs_delta: how much more often a score of the first is the higher one than the lower
+            one, over all pairs of scores: from -1 to 1.
+        improvement: probability that a search of the first beats one of the second, ties
+            counting half.
+        improvement_low: lower end of its bootstrap interval; None for too few seeds.
+        improvement_high: its upper end.
+        verdict: in words; says so when there are too few seeds.
+    """
+
+    first: str
+    second: str
+    n: int
+    difference: float
+    low: float | None
+    high: float | None
+    permutation_p: float | None
+    wilcoxon_p: float | None
+    adjusted_p: float | None
+    cliffs_delta: float | None
+    improvement: float | None
+    improvement_low: float | None
+    improvement_high: float | None
+    verdict: str
+
+
+def compare(scores: Scores, *, more_is_better: bool = True) -> list[Comparison]:
+    """Compare all pairs of settings on the seeds that both have.
+
+    p-values are adjusted for all pairs together by Holm's step-down method (Holm 1979).
+
+    Args:
+        scores: settings in the order of the plan.
+        more_is_better: whether a higher score is an improvement.
+    """
+    settings = [setting for setting in scores if scores[setting]]
+    comparisons = [
+        _compare(first, second, scores[first], scores[second], more_is_better)
+        for first, second in combinations(settings, 2)
+    ]
+    return _holm(comparisons)
+
+
+def relative_improvement(scores: Sequence[float], baseline: Sequence[float]) -> float | None:
+    """Return by how many percent the mean exceeds the baseline's (Yang et al. 2020).
+
+    `RI = 100 * (mean(scores) - mean(baseline)) / mean(baseline)`; None without scores.
+    """
+    if not scores or not baseline:
+        return None
+    reference = float(np.mean(baseline))
+    return 100 * (float(np.mean(scores)) - reference) / reference if reference else None
+
+
+def cliffs_delta(first: Values, second: Values) -> float:
+    """Return `P(first > second) - P(first < second)` over all pairs (Cliff 1993)."""
+    return float(np.sign(first[:, None] - second[None, :]).mean())
+
+
+def _compare(
+    first: str,
+    second: str,
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
+    more_is_better: bool,
+) -> Comparison:
+    seeds = [seed for seed in ours if seed in theirs and math.isfinite(ours[seed] - theirs[seed])]
+    a = np.asarray([ours[seed] for seed in seeds], dtype=np.float64)
+    b = np.asarray([theirs[seed] for seed in seeds], dtype=np.float64)
+    differences = a - b
+    n = len(seeds)
+    low, high = (mean_interval(differences) if n >= MIN_FOR_INTERVAL else None) or (None, None)
+    delta = cliffs_delta(a, b) if n else None
+    improvement, improvement_low, improvement_high = _improvement(a, b, more_is_better)
+    comparison = Comparison(
+        first,
+        second,
+        n,
+        float(differences.mean()) if n else math.nan,
+        low,
+        high,
+        None,
+        None,
+        None,
+        delta,
+        improvement,
+        improvement_low,
+        improvement_high,
+        f"too few seeds for a test ({n} of the {MIN_FOR_TEST} it needs at least)",
+    )
+    if n < MIN_FOR_TEST:
+        return comparison
+    if not differences.any():
+        return replace(comparison, permutation_p=1.0, wilcoxon_p=1.0)
+    permutation = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", rng=np.random.default_rng(0)
+    )
+    wilcoxon = stats.wilcoxon(differences)
+    return replace(
+        comparison,
+        permutation_p=float(permutation.pvalue),
+        wilcoxon_p=float(wilcoxon.pvalue),
+    )
+
+
+def _improvement(
+    a: Values, b: Values, more_is_better: bool
+) -> tuple[float | None, float | None, float | None]:
+    """Return the probability of improvement and its percentile interval."""
+    if not len(a):
+        return None, None, None
+
+    signs = np.sign(a[:, None] - b[None, :]) * (1 if more_is_better else -1)
+    value = (1 + float(signs.mean())) / 2
+    if len(a) < MIN_FOR_INTERVAL:
+        return value, None, None
+    # both samples are resampled on their own, as the searches of two methods are independent
+    counts_a, counts_b = resampled_counts(len(a), seed=0), resampled_counts(len(b), seed=1)
+    means = ((counts_a @ signs) * counts_b).sum(1) / signs.size
+    interval = percentile_interval((1 + means) / 2)
+    return (value, *interval) if interval else (value, None, None)
+
+
+def _holm(comparisons: list[Comparison]) -> list[Comparison]:
+    tested = [item for item in comparisons if item.permutation_p is not None]
+    if not tested:
+        return comparisons
+    adjusted = multipletests([item.permutation_p for item in tested], method="holm")[1]
+    by_pair = {
+        (item.first, item.second): float(p) for item, p in zip(tested, adjusted, strict=True)
+    }
+    return [_with_verdict(item, by_pair.get((item.first, item.second))) for item in comparisons]
+
+
+def _with_verdict(item: Comparison, p: float | None) -> Comparison:
+    if p is None:
+        return item
+    verdict = "differ at the 5 % level" if p < 0.05 else "no difference shown"
+    return replace(item, adjusted_p=p, verdict=verdict)

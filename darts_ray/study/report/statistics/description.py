@@ -1,0 +1,149 @@
+"""One sample described: where it lies, how wide it is, how sure that is."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+Values = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 9_999
+MIN_FOR_INTERVAL = 5
+"""With fewer values a bootstrap resamples so few distinct samples that its ends mean nothing."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A sample in numbers.
+
+    Attributes:
+        n: finite values.
+        mean: their mean.
+        std: sample standard deviation (n - 1); None for one value.
+        low: lower end of the BCa bootstrap interval of the mean; None for too few values.
+        high: its upper end.
+        median: the middle value.
+        interquartile_mean: the mean of the middle half (Agarwal et al. 2021); a quarter of the
+            values, rounded down, is left out at each end.
+        smallest: the least value.
+        largest: the greatest value.
+    """
+
+    n: int
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    median: float
+    interquartile_mean: float
+    smallest: float
+    largest: float
+
+    def text(self, show: Callable[[float], str]) -> str:
+        """Return `mean ± std`, or the mean alone for one value."""
+        if self.std is None:
+            return show(self.mean)
+        return f"{show(self.mean)} ± {show(self.std)}"
+
+    def worst(self, more_is_better: bool) -> float:
+        """Return the worst value."""
+        return self.smallest if more_is_better else self.largest
+
+    def best(self, more_is_better: bool) -> float:
+        """Return the best value."""
+        return self.largest if more_is_better else self.smallest
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of `n` have a property, with Wilson's interval (Wilson 1927)."""
+
+    count: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def fraction(self) -> float:
+        """The share itself, from 0 to 1."""
+        return self.count / self.n
+
+
+def summarise(values: Sequence[float]) -> Summary | None:
+    """Return the summary of the finite values; None if there are none.
+
+    The interval is the bias-corrected and accelerated (BCa) bootstrap of the mean (Efron 1987)
+    with 9,999 resamples and a fixed seed, given from five values on.
+    """
+    array = np.asarray([value for value in values if math.isfinite(value)], dtype=np.float64)
+    if not len(array):
+        return None
+    interval = mean_interval(array) if len(array) >= MIN_FOR_INTERVAL else None
+    low, high = interval or (None, None)
+    return Summary(
+        n=len(array),
+        mean=float(array.mean()),
+        std=float(array.std(ddof=1)) if len(array) > 1 else None,
+        low=low,
+        high=high,
+        median=float(np.median(array)),
+        interquartile_mean=float(stats.trim_mean(array, 0.25)),
+        smallest=float(array.min()),
+        largest=float(array.max()),
+    )
+
+
+def share(flags: Sequence[bool]) -> Share | None:
+    """Return the share of true flags; None if there are none at all."""
+    n, count = len(flags), sum(flags)
+    if not n:
+        return None
+    low, high = proportion_confint(count, n, alpha=1 - CONFIDENCE, method="wilson")
+    return Share(count, n, float(low), float(high))
+
+
+def mean_interval(values: Values) -> Interval | None:
+    """Return the BCa interval of the mean; None where the sample is too degenerate for it."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    with warnings.catch_warnings():
+        # why: BCa warns and answers NaN on nearly degenerate samples; handled below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        interval = stats.bootstrap(
+            (values,),
+            np.mean,
+            n_resamples=NUM_RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="BCa",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    low, high = float(interval.low), float(interval.high)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def resampled_counts(n: int, seed: int = 0) -> Values:
+    """Return how often each of n values occurs in each bootstrap resample, (resamples, n).
+
+    A statistic that is a weighted sum can be computed for all resamples at once from these.
+    """
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(n, np.full(n, 1 / n), size=NUM_RESAMPLES).astype(np.float64)
+
+
+def percentile_interval(resampled: Values) -> Interval | None:
+    """Return the percentile interval of a statistic's resampled values; NaN are left out."""
+    finite = resampled[np.isfinite(resampled)]
+    if not len(finite):
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(finite, [tail, 1 - tail])
+    return float(low), float(high)
