@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -212,11 +213,25 @@ def _in_own_process(
     try:
         outcome = receiver.recv()
     except EOFError:
-        outcome = "the process was killed, probably for lack of memory"
+        outcome = None
     process.join()
+    if outcome is None:
+        outcome = _cause_of_death(process.exitcode)
     if isinstance(outcome, StepCost):
         return StepCost(**{**asdict(outcome), "variant": variant})
     return StepCost(variant, config.optim.order, config.device, 0.0, 0.0, 0, 0.0, str(outcome))
+
+
+def _cause_of_death(exit_code: int | None) -> str:
+    """Say how a process ended that sent nothing; negative exit codes are signals."""
+    if exit_code is None or exit_code >= 0:
+        return f"the process ended with exit code {exit_code}"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    cause = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"the process was killed by {name}{cause}"
 
 
 def _measure_and_send(

@@ -25,6 +25,10 @@ def register_operation(name: str) -> Callable[[OperationFactory], OperationFacto
     derived network. In a supernet the running statistics of the module's batch normalisations
     are switched off, as everywhere in a search.
 
+    Do not use 1x1 convolutions of stride 2: on CPUs their weight gradient corrupts memory for few
+    channels (oneDNN issue 6035). Convolve `x[:, :, ::2, ::2]` with stride 1 instead, which is the
+    same.
+
     Raises:
         ConfigError: another factory has that name.
     """
@@ -80,19 +84,27 @@ class ReLUConvNorm(nn.Module):
         return out
 
 
-def shifted_by_one(x: Tensor) -> Tensor:
-    """Return `x[:, :, 1:, 1:]`, zero-padded so that stride 2 gives the same size as from `x`.
+def even_pixels(x: Tensor) -> Tensor:
+    """Return every second row and column, from the first; half the size, rounded up."""
+    return x[:, :, ::2, ::2]
+
+
+def odd_pixels(x: Tensor) -> Tensor:
+    """Return every second row and column, from the second, zero-padded to `even_pixels`' size.
 
     The original code has no padding and fails on odd sizes; on even ones this is the same.
     """
     height, width = x.shape[-2:]
-    if height % 2 == 0 and width % 2 == 0:
-        return x[:, :, 1:, 1:]
-    return F.pad(x, (-1, width % 2, -1, height % 2))
+    odd = x[:, :, 1::2, 1::2]
+    return F.pad(odd, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else odd
 
 
 class FactorizedReduce(nn.Module):
     """Halve height and width: ReLU, two 1x1 convolutions of stride 2 (one shifted), concat, BN.
+
+    The pixels are chosen first, and convolved with stride 1: the weight gradient of a 1x1
+    convolution of stride 2 reads past its buffers in oneDNN, which corrupts the heap or is
+    silently wrong (oneDNN issue 6035: channels-last images of few channels on a CPU).
 
     Raises:
         ConfigError: `c_out` is odd, so it cannot be split between the two convolutions.
@@ -106,14 +118,15 @@ class FactorizedReduce(nn.Module):
                 " choose an even `channels`."
             )
         self.relu = nn.ReLU()
-        self.conv_1 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.conv_2 = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.conv_1 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
+        self.conv_2 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
         self.bn = nn.BatchNorm2d(c_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, c_in, h, w) to (batch, c_out, ceil(h / 2), ceil(w / 2))."""
         x = self.relu(x)
-        out: Tensor = self.bn(torch.cat([self.conv_1(x), self.conv_2(shifted_by_one(x))], dim=1))
+        halves = [self.conv_1(even_pixels(x)), self.conv_2(odd_pixels(x))]
+        out: Tensor = self.bn(torch.cat(halves, dim=1))
         return out
 
 

@@ -28,9 +28,10 @@ from darts_ray.nn.conv.fused.convs import Kernels, mixed_convs
 from darts_ray.nn.conv.fused.depthwise_gradients import Stencil
 from darts_ray.nn.conv.fused.pointwise_norm import EPSILON, pixel_rows
 from darts_ray.nn.conv.operations import (
+    even_pixels,
     forget_running_statistics,
     make_operation,
-    shifted_by_one,
+    odd_pixels,
 )
 
 _GROUP_BYTES = 1 << 20
@@ -142,8 +143,8 @@ class ReducingSkips(nn.Module):
         """Map (batch, channels, h, w) to (edges, pixels, channels)."""
         rectified = F.relu(x)
         halves = [
-            F.conv2d(rectified, self.conv_1.to(rectified.dtype), stride=2),
-            F.conv2d(shifted_by_one(rectified), self.conv_2.to(rectified.dtype), stride=2),
+            F.conv2d(even_pixels(rectified), self.conv_1.to(rectified.dtype)),
+            F.conv2d(odd_pixels(rectified), self.conv_2.to(rectified.dtype)),
         ]
         return torch.cat([pixel_rows(batch_norm(x), self.num_edges) for x in halves], dim=-1)
 
