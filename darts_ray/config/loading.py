@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from darts_ray.config.messages import explain
 from darts_ray.config.study import StudyConfig
+from darts_ray.encoding import NotTextError, decode_text
 from darts_ray.errors import ConfigError
 
 
@@ -19,7 +20,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
 
     Args:
         path: the file.
-        overrides: `a.b=c` texts, applied in order; the value is read as YAML.
+        overrides: `a.b=c` texts, applied in order; the value is read as YAML, in which a `#`
+            begins no comment.
 
     Raises:
         ConfigError: the file is missing or does not parse (with the line), a key is unknown
@@ -27,9 +29,11 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}.") from error
+        text = decode_text(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}.") from error
+    except NotTextError as error:
+        raise ConfigError(f"{file}: {error}.") from error
     values = parse_yaml(text, str(file))
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: must hold keys and values such as 'name: my-study'.")
@@ -53,14 +57,14 @@ def build_config(values: dict[str, Any], source: str) -> StudyConfig:
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parse YAML.
+    """Parse YAML; aliases (`*name`) and merge keys (`<<: *name`) become independent copies.
 
     Raises:
         ConfigError: the text is not YAML, holds a duplicate key or an unreadable scalar; the
             message names the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _independent(yaml.load(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
@@ -87,7 +91,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(nested, dict):
             raise ConfigError(f"--set {override}: {key!r} is a value, not a section.")
         target = nested
-    target[keys[-1]] = parse_yaml(text, f"--set {override}")
+    target[keys[-1]] = _parse_value(text, f"--set {override}")
 
 
 def to_yaml(config: BaseModel) -> str:
@@ -96,21 +100,82 @@ def to_yaml(config: BaseModel) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def _parse_value(text: str, source: str) -> Any:
+    """Parse one value of the command line, where nobody writes comments.
+
+    YAML would cut `runs #1` at the `#`; here it is a text.
+
+    Raises:
+        ConfigError: the text is not YAML, or a `#` follows something else than plain text.
+    """
+    value = parse_yaml(text, source)
+    end = _end_of_content(text)
+    if not text[end:].lstrip().startswith("#"):
+        return value
+    if text.lstrip()[:1] in ("[", "{", '"', "'"):
+        raise ConfigError(
+            f"{source}: what follows the value, {text[end:].strip()!r}, would be lost; leave it"
+            " out or put the whole value in quotes."
+        )
+    return text.strip()
+
+
+def _end_of_content(text: str) -> int:
+    """Return the position behind the last token of a YAML text; only comments come after it."""
+    markers = (yaml.StreamStartToken, yaml.StreamEndToken, yaml.BlockEndToken)
+    tokens = yaml.scan(text, Loader=_Loader)
+    ends = (token.end_mark.index for token in tokens if not isinstance(token, markers))
+    return max(ends, default=0)
+
+
+def _independent(value: Any) -> Any:
+    """Copy what aliases share, so that a later `--set` changes one place only."""
+    if isinstance(value, dict):
+        return {key: _independent(item) for key, item in value.items()}
+    return [_independent(item) for item in value] if isinstance(value, list) else value
+
+
 class _Loader(yaml.SafeLoader):
     """A SafeLoader to which a key given twice is an error and not a silent overwrite."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a dict after looking for repeated keys."""
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping and look for repeated keys, before merge keys add theirs."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag not in _KEY_TAGS:
+                shown = key.value if isinstance(key, yaml.ScalarNode) else "of several values"
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is not text", key_node.start_mark
+                    None, None, f"the key {shown} is not text", key.start_mark
                 )
-            if key in seen:
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
                 )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+            seen.add(key.value)
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what merge keys (`<<`) name in front of a mapping's own keys.
+
+        As YAML defines it: own keys win, then the earlier of several mappings. PyYAML's own
+        method lets the later one win.
+        """
+        own = {key.value: (key, value) for key, value in node.value if key.tag != _MERGE}
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            if key.tag != _MERGE:
+                continue
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise yaml.constructor.ConstructorError(
+                        None, None, "<< takes one section or a list of sections", value.start_mark
+                    )
+                self.flatten_mapping(source)
+                for pair in source.value:
+                    merged.setdefault(pair[0].value, pair)
+        node.value = list((merged | own).values())
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+_KEY_TAGS = ("tag:yaml.org,2002:str", _MERGE)

@@ -11,7 +11,7 @@ from darts_ray.data.dataset import (
 )
 from darts_ray.data.image_stream import ImageStream, evaluation_batches
 from darts_ray.data.opening import open_data, open_images, open_text
-from darts_ray.data.text_stream import TextStream, batchify, text_batches
+from darts_ray.data.text.stream import TextStream, batchify, text_batches
 
 __all__ = [
     "ImageData",

@@ -12,11 +12,11 @@ from pathlib import Path
 from darts_ray.config import DataConfig
 from darts_ray.data.cache import FORMAT, CachedImages, cache_folder, cached_images
 from darts_ray.data.dataset import ImageData, ImageInfo, ImageSplit, TextData
-from darts_ray.data.english import english_words
-from darts_ray.data.folder_opening import open_folder
+from darts_ray.data.image_folder.opening import open_folder
 from darts_ray.data.normalisation import normalisation
 from darts_ray.data.sources import ImageSource, Part, image_source
-from darts_ray.data.text import TextPart, build_text_data, find_words, read_words
+from darts_ray.data.text.english import english_words
+from darts_ray.data.text.words import TextPart, build_text_data, find_words, read_words
 from darts_ray.errors import DataError
 
 # Settings that shape the decoded pixels; with the files they name a cache file.

@@ -255,3 +255,84 @@ def test_any_values_load_or_raise_a_darts_error(values: dict[str, object]) -> No
     assert build_config(parse_yaml(to_yaml(config), "text"), "text") == config
     resolved = config.resolved()
     assert build_config(parse_yaml(to_yaml(resolved), "text"), "text") == resolved
+
+
+def write_study(folder: Path, content: str | bytes) -> Path:
+    file = folder / "written.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def test_merge_keys_bring_a_sections_values(tmp_path: Path) -> None:
+    text = """
+name: merged
+search: {network: &small {channels: 4, layers: 3}, epochs: 1}
+select: {network: {<<: *small, auxiliary: false, layers: 4}}
+"""
+    config = load_config(write_study(tmp_path, text))
+    assert config.select is not None
+    network = config.select_config("DARTS_V1", 0).network
+    assert (network.channels, network.layers, network.auxiliary) == (4, 4, False)
+    assert config.search_config({}, 0).network.layers == 3
+
+
+def test_of_several_merged_sections_the_first_wins() -> None:
+    text = """
+one: &one {epochs: 1}
+two: &two {<<: *one, epochs: 2, layers: 2}
+all: {<<: [*two, *one], channels: 3}
+chain: {<<: *two}
+"""
+    values = parse_yaml(text, "text")
+    assert values["all"] == {"epochs": 2, "layers": 2, "channels": 3}
+    assert values["chain"] == {"epochs": 2, "layers": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {<<: 3}", "<< takes one section"),
+        ("a: {<<: [{b: 1}, 2]}", "<< takes one section"),
+        ("a: {<<: {b: 1}, <<: {c: 1}}", "'<<' is given twice"),
+        ("a: &a {<<: *a}", "not valid YAML"),
+        ("a: &a {b: *a}", "not valid YAML"),
+        ("a: {<<: {b: 1}, c: 1, c: 2}", "'c' is given twice"),
+    ],
+)
+def test_wrong_merges_and_circles_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml(text, "text")
+
+
+def test_an_override_changes_one_of_the_places_that_share_an_anchor(tmp_path: Path) -> None:
+    text = "name: s\nsearch: {}\nselect: {network: &n {channels: 4}}\nretrain: {network: *n}\n"
+    config = load_config(write_study(tmp_path, text), ["retrain.network.channels=9"])
+    assert config.select_config("DARTS_V1", 0).network.channels == 4
+    assert config.retrain_config("DARTS_V1", 0).network.channels == 9
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+    file = write_study(tmp_path, "name: study\noutput: läufe\nsearch: {}\n".encode(encoding))
+    config = load_config(file)
+    assert (config.name, config.output) == ("study", "läufe")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "latin-1"])
+def test_an_encoding_that_the_file_does_not_tell_is_refused(tmp_path: Path, encoding: str) -> None:
+    file = write_study(tmp_path, "name: study\noutput: läufe\n".encode(encoding))
+    with pytest.raises(ConfigError, match=r"written.yaml: .*convert it"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("output", ["runs #1", "#1", "runs # 1 # 2", "a#b"])
+def test_a_number_sign_on_the_command_line_begins_no_comment(
+    study_file: Path, output: str
+) -> None:
+    assert load_config(study_file, [f"output={output}"]).output == output
+
+
+def test_a_comment_behind_a_list_or_quotes_is_refused(study_file: Path) -> None:
+    for value in ("[0, 1] # two", "'runs' #1"):
+        with pytest.raises(ConfigError, match="would be lost"):
+            load_config(study_file, [f"seeds={value}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from darts_ray.encoding import NotTextError, decode_text
 from darts_ray.errors import ConfigError, StudyError
 from darts_ray.space import Genotype, zoo
 from darts_ray.study.files.study import load_study
@@ -25,9 +26,9 @@ def find_genotype(name: str) -> Genotype:
         return Genotype.parse(name)
     if Path(name).is_file():
         try:
-            return Genotype.parse(Path(name).read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{name}: is not a text file with a genotype.") from error
+            return Genotype.parse(decode_text(Path(name).read_bytes()))
+        except NotTextError as error:
+            raise ConfigError(f"{name}: is not a text file with a genotype: {error}.") from error
         except OSError as error:
             raise ConfigError(f"{name}: cannot be read: {error.strerror or error}.") from error
     if Path(name).is_dir() or "://" in name:

@@ -26,3 +26,17 @@ def test_what_is_none_of_them_is_refused(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(bytes([255, 254, 0]))
     with pytest.raises(ConfigError, match="is not a text file"):
         find_genotype(str(tmp_path / "picture"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "cell.json"
+    file.write_bytes(zoo["DARTS_V1"].to_json().encode(encoding))
+    assert find_genotype(str(file)) == zoo["DARTS_V1"]
+
+
+def test_a_file_whose_encoding_is_not_told(tmp_path: Path) -> None:
+    file = tmp_path / "cell.json"
+    file.write_bytes(zoo["DARTS_V1"].to_json().encode("utf-16-le"))
+    with pytest.raises(ConfigError, match=r"cell.json: .*UTF-16LE.*iconv"):
+        find_genotype(str(file))

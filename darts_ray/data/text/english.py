@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pydoc_data.topics import topics
 
-from darts_ray.data.text import EOS, UNKNOWN, TextPart
+from darts_ray.data.text.words import EOS, UNKNOWN, TextPart
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+|[.,;:?!()]")
 _BLOCK = 20  # paragraphs that stay together, so that every part reads as connected text

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from darts_ray.config import DataConfig
 from darts_ray.data.cache import cache_folder, cached_json
 from darts_ray.data.dataset import ImageData, ImageInfo
-from darts_ray.data.folder import FolderSplit, FolderView
+from darts_ray.data.image_folder.split import FolderSplit, FolderView
 from darts_ray.data.normalisation import (
     Normalisation,
     count_values,

@@ -8,7 +8,7 @@ from darts_ray.data import TextData, open_data, open_text
 from darts_ray.errors import DataError
 from tests.data.files import write_text
 
-WIKITEXT = Path(__file__).parents[3] / "shared" / "data" / "wikitext-2"
+WIKITEXT = Path(__file__).parents[4] / "shared" / "data" / "wikitext-2"
 
 
 def opened(folder: Path, **settings: int) -> TextData:
@@ -92,6 +92,23 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     write_text(tmp_path, valid="a\n")
     (tmp_path / "train.txt").write_bytes(b"caf\xe9 \xff\n")
     with pytest.raises(DataError, match=r"train.txt: byte 3 is not UTF-8"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path, encoding: str) -> None:
+    write_text(tmp_path, valid="the\n", test="the\n")
+    (tmp_path / "train.txt").write_bytes("the cat\r\nthe dog\r\n".encode(encoding))
+    data = opened(tmp_path)
+    assert data.info.vocabulary == ("the", "cat", "<eos>", "dog")
+    assert data.train.tolist() == [0, 1, 2, 0, 3, 2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_refused(tmp_path: Path, encoding: str) -> None:
+    write_text(tmp_path, valid="the\n")
+    (tmp_path / "train.txt").write_bytes("the cat\n".encode(encoding))
+    with pytest.raises(DataError, match=r"train.txt: .*byte order mark.*iconv"):
         opened(tmp_path)
 
 

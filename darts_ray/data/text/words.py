@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.data.dataset import TextData, TextInfo
+from darts_ray.encoding import NotTextError, decode_text
 from darts_ray.errors import DataError
 
 TextPart = Literal["train", "valid", "test"]
@@ -36,13 +37,13 @@ def read_words(folder: Path, part: TextPart) -> list[str]:
     """Read train.txt, valid.txt or test.txt: words between blanks, EOS after every line.
 
     Raises:
-        DataError: the file is missing, empty or not UTF-8.
+        DataError: the file is missing or empty, or its encoding is not told by the file itself.
     """
     file = folder / f"{part}.txt"
     try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: byte {error.start} is not UTF-8 text; convert it.") from error
+        text = decode_text(file.read_bytes())
+    except NotTextError as error:
+        raise DataError(f"{file}: {error}.") from error
     except OSError as error:
         raise DataError(
             f"{file}: cannot be read: {error.strerror}. data.path must name a folder with "
