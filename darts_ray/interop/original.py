@@ -137,7 +137,7 @@ def _layout(network: nn.Module) -> _Layout:
     if isinstance(network, RecurrentSupernet):
         return _Layout(
             dict(network.original_layout()),
-            alphas={"weights": network.alpha_recurrent},
+            alphas={"weights": network.alphas["recurrent"]},
             kinds=tuple(network.alphas),
             ties={"decoder.weight": "encoder.weight", "rnns.0.weights": "weights"},
         )

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 from torch import Tensor, nn
 
+from darts_ray.nn.mixing import Mixing
 from darts_ray.space import Genotype
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
@@ -38,26 +39,49 @@ class Supernet(Protocol):
 
     @property
     def alphas(self) -> dict[str, nn.Parameter]:
-        """Raw alphas by cell kind, each of shape (num_edges, num_primitives)."""
+        """All architecture parameters by name: those of the cells, (edges, columns), first."""
 
     @property
     def weights(self) -> list[nn.Parameter]:
         """All network parameters, without the alphas, in a fixed order."""
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the mean loss of a batch, from a fresh state (0-dim)."""
+    def mixing(self) -> Mixing:
+        """Return the relaxation that `loss` uses by default: the softmax of the alphas."""
+
+    def loss(
+        self,
+        batch: Batch,
+        state: State = None,
+        *,
+        mixing: Mixing | None = None,
+        regularised: bool = False,
+    ) -> Tensor:
+        """Return the mean loss of a batch (0-dim).
+
+        Args:
+            batch: inputs and targets.
+            state: before the batch; None: a fresh one.
+            mixing: weights of primitives and edges; default: `mixing()`.
+            regularised: as of `stateful_loss`.
+        """
 
     def initial_state(self, batch_size: int) -> State:
         """Return the state before the first batch of an epoch."""
 
     def stateful_loss(
-        self, batch: Batch, state: State, *, regularised: bool = False
+        self,
+        batch: Batch,
+        state: State,
+        *,
+        mixing: Mixing | None = None,
+        regularised: bool = False,
     ) -> tuple[Tensor, State]:
         """Return the mean loss and the detached state after the batch.
 
         Args:
             batch: inputs and targets.
             state: from `initial_state` or the call before.
+            mixing: weights of primitives and edges; default: `mixing()`.
             regularised: add the terms that only weight steps minimise (recurrent: TAR).
         """
 

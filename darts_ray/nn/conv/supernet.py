@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -9,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
+from darts_ray.nn.architecture import ArchitectureParameters
 from darts_ray.nn.conv.fused.edges import Layout, OutgoingEdges
 from darts_ray.nn.conv.image_size import check_image_size, reduction_layers
 from darts_ray.nn.conv.operations import FactorizedReduce, ReLUConvNorm, forget_running_statistics
+from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.supernet import Batch, State
-from darts_ray.space import ConvGenotype, SearchSpace, derive, resolve_space
+from darts_ray.space import SearchSpace, resolve_space
 
 
 class SupernetCell(nn.Module):
@@ -106,7 +110,23 @@ def _edge(state: int, node: int) -> int:
     return sum(2 + earlier for earlier in range(node)) + state
 
 
-class ConvSupernet(nn.Module):
+class _Rows:
+    """Hands out the weights of one cell after the other."""
+
+    def __init__(self, weights: dict[str, Tensor], edges: Mapping[str, Tensor] | None) -> None:
+        self._weights, self._edges = weights, edges or {}
+        self._counts: Counter[str] = Counter()
+
+    def next(self, name: str) -> Tensor:
+        """Return the next cell's weights, (edges, columns)."""
+        p, factor = self._weights[name], self._edges.get(name)
+        if p.dim() == 3:
+            p = p[self._counts[name]]
+            self._counts[name] += 1
+        return p if factor is None else p * factor.to(p).unsqueeze(-1)
+
+
+class ConvSupernet(ArchitectureParameters):
     """The supernet that a convolutional search trains (section 2.2 of the paper).
 
     It computes what one module per edge and primitive would, and its gradients, to rounding
@@ -189,53 +209,53 @@ class ConvSupernet(nn.Module):
         self.classifier = nn.Linear(c_prev, num_classes)
         forget_running_statistics(self)
         shape = (self.space.num_edges(self.nodes), len(self.space.primitives))
-        self.alpha_normal = nn.Parameter(1e-3 * torch.randn(shape))
-        self.alpha_reduce = nn.Parameter(1e-3 * torch.randn(shape))
+        self._add_architecture(self.space, {"normal": shape, "reduce": shape})
 
-    @property
-    def alphas(self) -> dict[str, nn.Parameter]:
-        """Raw alphas by cell kind, each of shape (num_edges, num_primitives)."""
-        return {"normal": self.alpha_normal, "reduce": self.alpha_reduce}
+    def forward(self, images: Tensor, mixing: Mixing | None = None) -> Tensor:
+        """Return logits (batch, num_classes).
 
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        """All network parameters, without the alphas."""
-        return [p for name, p in self.named_parameters() if not name.startswith("alpha_")]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, num_classes) of images (batch, in_channels, height, width).
+        Args:
+            images: (batch, in_channels, height, width).
+            mixing: weights of primitives and edges; default: the softmax of the alphas.
 
         Raises:
-            ConfigError: the images are too small.
+            ConfigError: the images are too small, or the mixing does not fit.
         """
         self.check_image_size(*images.shape[-2:])
-        weights = {kind: torch.softmax(alphas, dim=-1) for kind, alphas in self.alphas.items()}
+        mixing = mixing or self.mixing()
+        rows = _Rows(self._masked_weights(mixing), mixing.edges)
         s0 = s1 = self.stem(images.contiguous(memory_format=torch.channels_last))
         for cell in self.cells:
-            s0, s1 = s1, cell(s0, s1, weights[cast(SupernetCell, cell).kind])
+            s0, s1 = s1, cell(s0, s1, rows.next(cast(SupernetCell, cell).kind))
         logits: Tensor = self.classifier(s1.mean(dim=(2, 3)))
         return logits
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy of (images, labels)."""
+    def loss(
+        self,
+        batch: Batch,
+        state: State = None,
+        *,
+        mixing: Mixing | None = None,
+        regularised: bool = False,
+    ) -> Tensor:
+        """Return the mean cross-entropy of (images, labels); there is nothing to regularise."""
         images, labels = batch
-        return F.cross_entropy(self(images), labels)
+        return F.cross_entropy(self(images, mixing), labels)
 
     def initial_state(self, batch_size: int) -> State:
         """Return None: a conv network carries nothing from batch to batch."""
         return None
 
     def stateful_loss(
-        self, batch: Batch, state: State, *, regularised: bool = False
+        self,
+        batch: Batch,
+        state: State,
+        *,
+        mixing: Mixing | None = None,
+        regularised: bool = False,
     ) -> tuple[Tensor, State]:
-        """Return `loss(batch)` and None; there is nothing to regularise."""
-        return self.loss(batch), None
-
-    def genotype(self) -> ConvGenotype:
-        """Return the cells that the current alphas stand for."""
-        genotype = derive(self.alphas, self.space)
-        assert isinstance(genotype, ConvGenotype)
-        return genotype
+        """Return `loss(batch)` and None."""
+        return self.loss(batch, mixing=mixing), None
 
     def check_image_size(self, height: int, width: int) -> None:
         """Check that images of this size survive the reductions.

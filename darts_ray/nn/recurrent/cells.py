@@ -60,7 +60,7 @@ class RecurrentCell(nn.Module, ABC):
             nn.init.uniform_(weight, -INIT_RANGE, INIT_RANGE)
 
     def forward(
-        self, inputs: Tensor, hidden: Tensor, masks: SequenceMasks, alphas: Tensor | None = None
+        self, inputs: Tensor, hidden: Tensor, masks: SequenceMasks, p: Tensor | None = None
     ) -> Tensor:
         """Run a sequence.
 
@@ -68,7 +68,7 @@ class RecurrentCell(nn.Module, ABC):
             inputs: shape (time, batch, inputs).
             hidden: the state before the sequence, shape (batch, hidden).
             masks: dropout masks of the sequence.
-            alphas: raw alphas of a mixed cell, shape (num_edges, num_primitives).
+            p: weights of a mixed cell's primitives, shape (num_edges, num_primitives).
 
         Returns:
             the outputs, shape (time, batch, hidden); in memory the hidden axis comes first.
@@ -81,7 +81,7 @@ class RecurrentCell(nn.Module, ABC):
         mask = None if masks.hidden is None else masks.hidden.t().contiguous()
         share = partial(SharedMatrix, steps=len(inputs), batch=inputs.shape[1])
         recurrent = share(from_hidden)
-        transition = self._transition(weights[1], share, mask, alphas)
+        transition = self._transition(weights[1], share, mask, p)
         h = hidden.t().contiguous()
         outputs = []
         for part in projected.unbind():
@@ -92,7 +92,7 @@ class RecurrentCell(nn.Module, ABC):
 
     @abstractmethod
     def _transition(
-        self, node_weights: Tensor, share: Share, mask: Tensor | None, alphas: Tensor | None
+        self, node_weights: Tensor, share: Share, mask: Tensor | None, p: Tensor | None
     ) -> Transition:
         """Return the step over the nodes, with all work done that is the same at each time.
 
@@ -100,7 +100,7 @@ class RecurrentCell(nn.Module, ABC):
             node_weights: shape (nodes, hidden, 2 * hidden).
             share: prepares each matrix that a step multiplies by a state.
             mask: dropout mask of the states, shape (hidden, batch).
-            alphas: as in `forward`.
+            p: as in `forward`.
         """
 
 
@@ -132,12 +132,11 @@ class MixedRecurrentCell(RecurrentCell):
         self.register_buffer("_rows", torch.tensor(rows), persistent=False)
 
     def _transition(
-        self, node_weights: Tensor, share: Share, mask: Tensor | None, alphas: Tensor | None
+        self, node_weights: Tensor, share: Share, mask: Tensor | None, p: Tensor | None
     ) -> Transition:
-        assert alphas is not None
+        assert p is not None
         nodes, _, double = node_weights.shape
-        softmax = alphas.softmax(-1).index_select(1, self._columns).index_select(0, self._rows)
-        p = softmax.t()[..., None, None]
+        p = p.index_select(1, self._columns).index_select(0, self._rows).t()[..., None, None]
         firsts = [j * (2 * nodes + 1 - j) // 2 for j in range(nodes + 1)]
         by_source = [p[:, first:end] for first, end in pairwise(firsts)]
         by_input = node_weights.transpose(0, 1).flatten(1)
@@ -178,7 +177,7 @@ class DerivedRecurrentCell(RecurrentCell):
         self._concat = genotype.concat
 
     def _transition(
-        self, node_weights: Tensor, share: Share, mask: Tensor | None, alphas: Tensor | None
+        self, node_weights: Tensor, share: Share, mask: Tensor | None, p: Tensor | None
     ) -> Transition:
         matrices = node_weights.unbind()
         successors: dict[int, list[int]] = defaultdict(list)

@@ -72,8 +72,7 @@ class RecurrentLanguageModel(nn.Module):
         Raises:
             DataError: on a CPU, a token outside the vocabulary.
         """
-        logits, _, hidden = self._run(tokens, hidden)
-        return logits.log_softmax(-1), hidden
+        return self._log_probabilities(tokens, hidden)
 
     def init_hidden(self, batch_size: int) -> Tensor:
         """Return zeros of shape (1, batch, hidden)."""
@@ -105,9 +104,18 @@ class RecurrentLanguageModel(nn.Module):
         Raises:
             DataError: on a CPU, a token outside the vocabulary.
         """
+        return self._loss(batch, state, regularised)
+
+    def _loss(
+        self,
+        batch: tuple[Tensor, Tensor],
+        state: Tensor | None,
+        regularised: bool,
+        p: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         tokens, targets = batch
         hidden = self.init_hidden(tokens.shape[1]) if state is None else state
-        logits, outputs, hidden = self._run(tokens, hidden)
+        logits, outputs, hidden = self._run(tokens, hidden, p)
         with self._vocabulary_checked(targets):
             loss = F.cross_entropy(logits.flatten(0, 1), targets.reshape(-1))
         if regularised and len(outputs) > 1:
@@ -125,8 +133,22 @@ class RecurrentLanguageModel(nn.Module):
         for node, weight in enumerate(self.cell.node_weights):
             yield f"rnns.0._Ws.{node}", weight
 
-    def _run(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits, the cell's outputs before dropout, and the next hidden state."""
+    def _log_probabilities(
+        self, tokens: Tensor, hidden: Tensor, p: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        logits, _, hidden = self._run(tokens, hidden, p)
+        return logits.log_softmax(-1), hidden
+
+    def _run(
+        self, tokens: Tensor, hidden: Tensor, p: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, the cell's outputs before dropout, and the next hidden state.
+
+        Args:
+            tokens: shape (time, batch).
+            hidden: shape (1, batch, hidden).
+            p: weights of a mixed cell's primitives, (edges, columns).
+        """
         vocab_size, hidden_dim = self.embedding.shape
         masks = SequenceMasks()
         if self.training:
@@ -137,7 +159,7 @@ class RecurrentLanguageModel(nn.Module):
         if masks.word is not None:
             words = words * F.embedding(tokens, masks.word)
         words = apply_mask(words, masks.embedding)
-        outputs = self.cell(words, hidden[0], masks, self._cell_alphas())
+        outputs = self.cell(words, hidden[0], masks, p)
         # Autograd follows the layout of the factors; this one gives products with few rows and
         # many columns, which are up to 1.5 times faster on CPUs than the other way round.
         features = apply_mask(outputs, masks.output).flatten(0, 1)
@@ -145,9 +167,6 @@ class RecurrentLanguageModel(nn.Module):
         logits = torch.addmm(self.decoder_bias, features, decoder).view(*tokens.shape, -1)
         # A copy, so that the carried state does not keep the whole sequence in memory.
         return logits, outputs, outputs[-1:].clone()
-
-    def _cell_alphas(self) -> Tensor | None:
-        return None
 
     @contextmanager
     def _vocabulary_checked(self, tokens: Tensor) -> Iterator[None]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from darts_ray.errors import ConfigError
+from darts_ray.nn.architecture import ArchitectureParameters
+from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.recurrent.cells import MixedRecurrentCell
 from darts_ray.nn.recurrent.dropout import RecurrentDropout
 from darts_ray.nn.recurrent.language_model import RecurrentLanguageModel
-from darts_ray.space import RecurrentGenotype, SearchSpace, derive, resolve_space
+from darts_ray.nn.supernet import Batch, State
+from darts_ray.space import SearchSpace, resolve_space
 
 _DROPOUT = RecurrentDropout()
 
 
-class RecurrentSupernet(RecurrentLanguageModel):
+class RecurrentSupernet(ArchitectureParameters, RecurrentLanguageModel):
     """A language model whose cell is relaxed; implements the `Supernet` protocol.
 
     Batches are `(tokens, next tokens)` of shape (time, batch). The defaults are the paper's
@@ -62,25 +64,59 @@ class RecurrentSupernet(RecurrentLanguageModel):
             dropout=dropout,
             tar_beta=tar_beta,
         )
-        self.space = resolved
         shape = (resolved.num_edges(nodes), len(resolved.primitives))
-        self.alpha_recurrent = nn.Parameter(1e-3 * torch.randn(shape))
+        self._add_architecture(resolved, {"recurrent": shape})
 
-    @property
-    def alphas(self) -> dict[str, nn.Parameter]:
-        """Raw alphas, `{"recurrent": (num_edges, num_primitives)}`."""
-        return {"recurrent": self.alpha_recurrent}
+    def forward(
+        self, tokens: Tensor, hidden: Tensor, mixing: Mixing | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict the token after each token, as `RecurrentLanguageModel.forward`.
 
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        """All parameters but the alphas."""
-        return [weight for weight in self.parameters() if weight is not self.alpha_recurrent]
+        Args:
+            tokens: shape (time, batch), int64.
+            hidden: shape (1, batch, hidden).
+            mixing: weights of primitives and edges; default: the softmax of the alphas.
+        """
+        return self._log_probabilities(tokens, hidden, self._cell_weights(mixing))
 
-    def genotype(self) -> RecurrentGenotype:
-        """Return the cell that the current alphas stand for."""
-        genotype = derive(self.alphas, self.space)
-        assert isinstance(genotype, RecurrentGenotype)
-        return genotype
+    def loss(
+        self,
+        batch: Batch,
+        state: State = None,
+        *,
+        mixing: Mixing | None = None,
+        regularised: bool = False,
+    ) -> Tensor:
+        """Return the mean negative log likelihood per token, in nats; see `stateful_loss`."""
+        return self.stateful_loss(batch, state, mixing=mixing, regularised=regularised)[0]
 
-    def _cell_alphas(self) -> Tensor:
-        return self.alpha_recurrent
+    def stateful_loss(
+        self,
+        batch: Batch,
+        state: State,
+        *,
+        mixing: Mixing | None = None,
+        regularised: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mean negative log likelihood per token and the detached next state.
+
+        Args:
+            batch: tokens and next tokens, each of shape (time, batch).
+            state: shape (1, batch, hidden); None: zeros.
+            mixing: weights of primitives and edges; default: the softmax of the alphas.
+            regularised: add temporal activation regularisation.
+
+        Raises:
+            ConfigError: the mixing does not fit.
+            DataError: on a CPU, a token outside the vocabulary.
+        """
+        return self._loss(batch, state, regularised, self._cell_weights(mixing))
+
+    def _cell_weights(self, mixing: Mixing | None) -> Tensor:
+        """Return p times mask and edges, (edges, columns)."""
+        mixing = mixing or self.mixing()
+        p = self._masked_weights(mixing)["recurrent"]
+        p = p.squeeze(0) if p.dim() == 3 else p
+        if mixing.edges is None:
+            return p
+        return p * mixing.edges["recurrent"].to(p).unsqueeze(-1)
