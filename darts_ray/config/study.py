@@ -114,7 +114,9 @@ class TuneSection(Model):
     )
     searcher: Literal["none", "optuna"] = "none"
     num_samples: PositiveInt = Field(1, description="Draws of the sampled axes.")
-    max_failures: NonNegativeInt = Field(3, description="Restarts of a trial that breaks.")
+    max_failures: NonNegativeInt = Field(
+        3, description="Restarts of a trial that breaks, counted anew from each later checkpoint."
+    )
     checkpoint_every: PositiveInt = Field(1, description="Epochs between checkpoints.")
     keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints kept per trial.")
     perturbation_interval: PositiveInt = Field(5, description="Epochs; pbt only.")

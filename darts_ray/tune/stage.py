@@ -21,6 +21,7 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from darts_ray.config import StudyConfig
 from darts_ray.errors import ConfigError, TrialsFailedError
+from darts_ray.tune.cluster.retries import RetriesPerCheckpoint
 from darts_ray.tune.reading import read_outcomes
 from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
 from darts_ray.tune.trainables import RunTrainable, resolve_values
@@ -142,6 +143,7 @@ def _make_tuner(
             callbacks=[
                 *callbacks,
                 EndingRecorder(),
+                RetriesPerCheckpoint(),
                 JsonLoggerCallback(),  # type: ignore[no-untyped-call]
                 CSVLoggerCallback(),  # type: ignore[no-untyped-call]
             ],

@@ -55,13 +55,15 @@ def preflight(
     Raises:
         ConfigError: the scheduler or searcher does not suit the axes.
         ResourceError: a trial asks for more than any node has, or the disk is too small.
-        StudyError: the storage is not writable, or not shared by all nodes.
+        StudyError: the storage is not writable, not shared by all nodes, or among Ray's own
+            files.
         DataError: the data cannot be read here or on another node.
         TrackingError: the named tracking server does not answer, and the study begins.
     """
     if study.search is not None:
         make_searcher(study)
         make_scheduler(study, epochs=1)
+    _check_output(storage)
     nodes = wait_for_nodes(study)
     if study.tracking.enabled and study.tracking.uri is not None:
         _check_tracking(study.tracking.uri, continues)
@@ -99,6 +101,21 @@ def checkpoint_bytes(
         network = build_network(study.retrain_config(typical, 0), info)
         weights += num_trials["retrain"] * num_weights(network)
     return weights * BYTES_PER_WEIGHT * study.tune.keep_checkpoints
+
+
+def _check_output(storage: str) -> None:
+    """Refuse a place that Ray empties: a submitted job starts in a folder of that kind."""
+    if "://" in storage:
+        return
+    ours = Path(ray.get_runtime_context().get_temp_dir()).resolve()
+    path = Path(storage).resolve()
+    if path.is_relative_to(ours) and path != ours:
+        first = path.relative_to(ours).parts[0]
+        if first.startswith("session_") or first == "runtime_resources":
+            raise StudyError(
+                f"output: {path} lies among Ray's own files, which Ray deletes. Name a shared"
+                " folder or a URI: --set output=/mnt/shared/runs, or --set output=s3://bucket/runs."
+            )
 
 
 def _check_tracking(uri: str, continues: bool) -> None:
