@@ -1,4 +1,4 @@
-"""What Ray takes from the environment: its folder, its token, variables that it no longer knows."""
+"""What Ray takes from the environment: its folder, its token, variables it no longer knows."""
 
 from __future__ import annotations
 

@@ -17,6 +17,9 @@ RUN = """
 import os, ray
 from darts_ray.config import ResourcesSection
 from darts_ray.tune import start_ray
+from darts_ray.tune.cluster import surroundings
+from pathlib import Path
+surroundings.SHORT_FOLDER = Path(os.environ["SHORT"])
 for _ in range(TIMES):
     with start_ray(ResourcesSection()):
         print("has", ray.get(ray.remote(lambda: os.environ.get("RAY_AUTH_MODE")).remote()))
@@ -46,7 +49,7 @@ def environment(short_folder: Path, tmp_path: Path) -> dict[str, str]:
     home.mkdir()
     unset = ("RAY_AUTH_MODE", "RAY_ADDRESS")
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
-    return {**inherited, "HOME": str(home)}
+    return {**inherited, "HOME": str(home), "SHORT": str(short_folder)}
 
 
 def test_an_embedded_ray_asks_for_a_token_and_leaves_none(environment: dict[str, str]) -> None:
@@ -66,8 +69,9 @@ def test_a_long_tmpdir_and_a_home_that_cannot_be_written(
     (tmp_path / long).mkdir()
     done = run({**environment, "TMPDIR": str(long), "HOME": "/proc/1"}, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "session /tmp/ray" in done.stdout
-    assert "is too long a path for Ray's sockets; Ray's session goes to /tmp" in done.stderr
+    short = environment["SHORT"]
+    assert f"session {short}/ray" in done.stdout
+    assert f"is too long a path for Ray's sockets; Ray's session goes to {short}" in done.stderr
 
 
 def test_ray_tmpdir_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -75,11 +79,11 @@ def test_ray_tmpdir_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(ResourceError, match="RAY_TMPDIR: /proc/1/x cannot be written"):
         folder_for_ray()
     monkeypatch.setenv("RAY_TMPDIR", "/" + "x" * 90)
-    with pytest.raises(ResourceError, match="RAY_TMPDIR: /x+ is too long a path"):
+    with pytest.raises(ResourceError, match=r"RAY_TMPDIR: /x+ is too long a path"):
         folder_for_ray()
     monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setenv("TMPDIR", "/proc/1/x")
-    with pytest.raises(ResourceError, match="TMPDIR: /proc/1/x cannot be written.*RAY_TMPDIR"):
+    with pytest.raises(ResourceError, match=r"TMPDIR: /proc/1/x cannot be written.*RAY_TMPDIR"):
         folder_for_ray()
     short = tmp_path / "r"
     room = SOCKET_BYTES - len(SOCKET) - 1
@@ -120,5 +124,3 @@ def _make_token(environment: Mapping[str, str]) -> None:
     command = [*RAY, "get-auth-token", "--generate"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert len(done.stdout) == 64
-
-
