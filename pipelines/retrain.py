@@ -1,6 +1,6 @@
-"""Train a cell from scratch on the cluster this script is submitted to.
+r"""Train a cell from scratch on the cluster this script is submitted to.
 
-ray job submit --working-dir . -- \\
+ray job submit --working-dir . -- \
     python pipelines/retrain.py configs/cifar10/retrain.yaml --set output=/mnt/shared/runs
 
 The job starts in a folder that Ray deletes, so the output is named: a URI or a shared folder.

@@ -1,6 +1,6 @@
-"""Run the search stage of a study on the cluster this script is submitted to.
+r"""Run the search stage of a study on the cluster this script is submitted to.
 
-ray job submit --working-dir . -- \\
+ray job submit --working-dir . -- \
     python pipelines/search.py configs/cifar10/search.yaml --set output=/mnt/shared/runs
 
 The job starts in a folder that Ray deletes, so the output is named: a URI or a shared folder.

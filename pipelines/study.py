@@ -1,6 +1,6 @@
-"""Run a whole study on the cluster this script is submitted to.
+r"""Run a whole study on the cluster this script is submitted to.
 
-ray job submit --working-dir . -- \\
+ray job submit --working-dir . -- \
     python pipelines/study.py configs/cifar10/study.yaml --set output=/mnt/shared/runs
 
 The job starts in a folder that Ray deletes, so the output is named: a URI or a shared folder.

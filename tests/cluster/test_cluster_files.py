@@ -159,3 +159,9 @@ def test_the_jobs_command_is_one_and_its_tracker_is_in_the_file(documents: dict[
         if word.startswith("--allowed-hosts=")
     ]
     assert tracker.netloc in hosts.split(",")
+
+
+@pytest.mark.parametrize("name", ["study", "search", "retrain"])
+def test_the_pipelines_say_where_a_jobs_study_goes(name: str) -> None:
+    text = (REPOSITORY / "pipelines" / f"{name}.py").read_text()
+    assert f"python pipelines/{name}.py configs/cifar10/{name}.yaml --set output=/" in text

@@ -15,11 +15,13 @@ from tests.tune.stub import stub_study
 
 
 @pytest.fixture(autouse=True)
-def one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cluster of one node with 4 CPUs and a GPU, as `ray.nodes` describes it."""
     node = {"Alive": True, "NodeID": "n", "Resources": {"CPU": 4.0, "GPU": 1.0}}
     dead = {"Alive": False, "NodeID": "m", "Resources": {"CPU": 64.0, "GPU": 8.0}}
     monkeypatch.setattr("ray.nodes", lambda: [node, dead])
+    session = SimpleNamespace(get_temp_dir=lambda: str(tmp_path / "ray"))
+    monkeypatch.setattr("ray.get_runtime_context", lambda: session)
 
 
 def check(tmp_path: Path, **sections: Any) -> None:
@@ -93,6 +95,17 @@ def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(StudyError, match="cannot be written"):
         check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "place", ["session_2026/runtime_resources/working_dir_files/_ray_pkg_1/runs/s", "session_1/s"]
+)
+def test_an_output_among_rays_own_files_is_refused(place: str, tmp_path: Path) -> None:
+    study = stub_study(tmp_path / "cache", tracking={"enabled": False})
+    with pytest.raises(StudyError, match=r"among Ray's own files.*--set output=/mnt/shared/runs"):
+        preflight(study, str(tmp_path / "ray" / place))
+    assert not (tmp_path / "ray").exists()
+    preflight(study, str(tmp_path / "ray" / "runs"))  # a user may have put it beside them
 
 
 def test_too_small_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
