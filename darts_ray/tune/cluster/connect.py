@@ -38,7 +38,7 @@ def start_ray(resources: ResourcesSection) -> Iterator[None]:
     # why: an embedded Ray's workers would tell the terminal about every checkpoint
     os.environ.setdefault("RAY_LOGGER_LEVEL", "warning")
     if ray.is_initialized():
-        if ray.util.client.ray.is_connected():
+        if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
             raise ResourceError(_CLIENT.format("This process is connected through Ray Client,"))
         with ray_environment({}):
             yield
