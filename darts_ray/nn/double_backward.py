@@ -28,7 +28,13 @@ def gradients_by_replay(
     Returns:
         One gradient per input; None where it is not needed.
     """
-    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
-    outputs = outputs_of(*inputs)
-    found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
-    return [next(found) if need else None for need in needed]
+    # Aliases, because one input may depend on another, as in a module that is applied twice:
+    # gradients must not go that way here.
+    aliases = [
+        tensor.view_as(tensor) if need else tensor
+        for tensor, need in zip(inputs, needed, strict=True)
+    ]
+    needed_aliases = [alias for alias, need in zip(aliases, needed, strict=True) if need]
+    outputs = outputs_of(*aliases)
+    gradients = iter(torch.autograd.grad(outputs, needed_aliases, grads, create_graph=True))
+    return [next(gradients) if need else None for need in needed]

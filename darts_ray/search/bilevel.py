@@ -120,6 +120,13 @@ class BilevelStep:
         return StepResult(*self._graph(train_batch, valid_batch, numbers))
 
     def _update(self, train_batch: Batch, valid_batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        # a caller's own autocast must not reach backward passes
+        with autocast(self._weights[0].device, "float32"):
+            return self._both_updates(train_batch, valid_batch)
+
+    def _both_updates(
+        self, train_batch: Batch, valid_batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
         alphas = self._alpha_gradient(train_batch, valid_batch)
         self._states["valid"] = alphas.valid_state
         for alpha, gradient in zip(self._alphas.values(), alphas.gradients, strict=True):

@@ -159,3 +159,21 @@ def test_dominant_eigenvalue_is_the_curvature_along_its_vector(kind: str) -> Non
     eigenvalues = torch.linalg.eigvalsh(torch.stack(rows))
     expected = eigenvalues[eigenvalues.abs().argmax()].item()
     assert value == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("order", ["first", "unrolled"])
+def test_a_callers_own_autocast_does_not_keep_old_weights(order: str) -> None:
+    """An outer context would keep the casts of weights that the step has moved."""
+    results = []
+    for outer in (False, True):
+        supernet = make("conv").float()
+        optim = SearchOptimConfig(**OPTIM["conv"], order=order)
+        step = BilevelStep(supernet, optim, precision="bfloat16")
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(4, 1, 8, 8, generator=generator)
+        data = images, torch.tensor([0, 1, 2, 0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=outer):
+            for _ in range(2):
+                step.step(data, data)
+        results.append(snapshot(supernet, step))
+    assert_identical(*results)

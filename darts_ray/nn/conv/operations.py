@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
+from darts_ray.nn.registering import may_replace
 
 OperationFactory = Callable[[int, int, bool], nn.Module]
 """Makes a module from (channels, stride, affine); it keeps the number of channels."""
@@ -29,12 +30,20 @@ def register_operation(name: str) -> Callable[[OperationFactory], OperationFacto
     channels (oneDNN issue 6035). Convolve `x[:, :, ::2, ::2]` with stride 1 instead, which is the
     same.
 
+    A factory may be registered again, and replaced by a newer definition of the same name in the
+    same module, as when a notebook's cell is run twice.
+
     Raises:
-        ConfigError: another factory has that name.
+        ConfigError: another factory has that name, or a module cannot have it.
     """
+    if "." in name or not name or hasattr(nn.ModuleDict(), name):
+        raise ConfigError(
+            f"An operation cannot be named {name!r}: choose a name without dots that"
+            " torch.nn.ModuleDict has no attribute of."
+        )
 
     def decorate(factory: OperationFactory) -> OperationFactory:
-        if _OPERATIONS.get(name, factory) is not factory or name == "none":
+        if name == "none" or not may_replace(_OPERATIONS.get(name, factory), factory):
             raise ConfigError(
                 f"An operation is already registered as {name!r}; choose a new name."
             )

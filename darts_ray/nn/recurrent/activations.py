@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.errors import ConfigError
+from darts_ray.nn.registering import may_replace
 
 Function = Callable[[Tensor], Tensor]
 Pullback = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -40,13 +41,16 @@ def register_activation(
         name: what a search space or genotype calls it.
         pullback: its backward pass, see `Activation`; by default autograd finds it, more slowly.
 
+    A newer definition of the same function replaces the older, as when a notebook's cell is run
+    twice.
+
     Raises:
         ConfigError: the name is `none` or taken by another function.
     """
 
     def register(function: Function) -> Function:
-        known = _activations.get(name)
-        if name == "none" or (known is not None and known.function is not function):
+        present = _activations.get(name)
+        if name == "none" or not (present is None or may_replace(present.function, function)):
             raise ConfigError(f"An activation named {name!r} exists already; choose another name.")
         _activations[name] = Activation(function, pullback or _autograd_pullback(function))
         return function
@@ -60,15 +64,15 @@ def resolve_activations(names: Iterable[str]) -> tuple[Activation, ...]:
     Raises:
         ConfigError: a name is not registered.
     """
-    found = []
+    activations = []
     for name in names:
         if name not in _activations:
             raise ConfigError(
                 f"No activation is named {name!r}; there are: {', '.join(_activations)}. Add your"
                 " own with darts_ray.nn.register_activation."
             )
-        found.append(_activations[name])
-    return tuple(found)
+        activations.append(_activations[name])
+    return tuple(activations)
 
 
 def _autograd_pullback(function: Function) -> Pullback:

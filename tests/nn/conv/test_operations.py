@@ -86,6 +86,25 @@ def test_registering() -> None:
             register_operation(taken)(lambda channels, stride, affine: nn.Identity())
 
 
+def test_a_notebook_cell_that_is_run_again_replaces_its_operation() -> None:
+    def run_cell() -> object:
+        @register_operation("test_rerun")
+        def rerun(channels: int, stride: int, affine: bool) -> nn.Module:
+            return nn.Identity()
+
+        return rerun
+
+    assert run_cell() is not run_cell()
+    with pytest.raises(ConfigError, match="already registered as 'test_rerun'"):
+        register_operation("test_rerun")(lambda channels, stride, affine: nn.Identity())
+
+
+@pytest.mark.parametrize("name", ["conv.3x3", "", "keys", "training"])
+def test_names_that_a_module_cannot_have_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be named"):
+        register_operation(name)
+
+
 def test_forgetting_running_statistics() -> None:
     operation = forget_running_statistics(make_operation("max_pool_3x3", 2, 1, False))
     assert isinstance(operation, PooledNorm)

@@ -131,6 +131,22 @@ def test_second_derivatives(branches: list[Branch]) -> None:
     assert torch.autograd.gradgradcheck(of, (x, mix, *weights), fast_mode=True)
 
 
+def test_gradients_that_can_be_differentiated_when_applied_twice() -> None:
+    """The second input depends on the weights through the first, which must not count twice."""
+    branches = MIXTURES[0]
+    x, mix, _, *weights = make_inputs(branches, 1, 2, (4, 4))
+
+    def apply(x: Tensor) -> Tensor:
+        rows = mixed_convs(x, kernels_of(branches, weights), mix, None)
+        return rows.view(2, 4, 4, 2).permute(0, 3, 1, 2)
+
+    y = apply(apply(x)).square().sum()
+    expected = torch.autograd.grad(y, [mix, *weights], retain_graph=True)
+    replayed = torch.autograd.grad(y, [mix, *weights], create_graph=True)
+    for ours, theirs in zip(replayed, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("branches", MIXTURES, ids=("normal", "reduction"))
 def test_float32_kernels_of_the_library(branches: list[Branch]) -> None:
     """Single precision takes oneDNN's kernels, which float64 does not reach."""
