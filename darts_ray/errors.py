@@ -43,6 +43,10 @@ class TrackingError(DartsError):
     exit_code = 2
 
 
+class StorageError(DartsError):
+    """A storage does not answer, refuses or is full; what was written before is kept."""
+
+
 class TrialsFailedError(DartsError):
     """So many trials of a stage failed that a study cannot go on."""
 
