@@ -60,6 +60,7 @@ def _common(
     context: typer.Context,
     debug: Annotated[bool, typer.Option(help="Show tracebacks and the libraries' logs.")] = False,
 ) -> None:
+    _check_home()
     context.obj = {"debug": debug}
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s"
@@ -277,6 +278,17 @@ def version() -> None:
     stdout.print(__version__)
 
 
+def _check_home() -> None:
+    """Refuse to go on where `~` means nothing, because Ray cannot even be imported then."""
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise ConfigError(
+            "HOME: is not set, and this user has no entry in the password file. Set it to a folder"
+            " that can be written: HOME=/tmp/me darts-ray ..."
+        ) from error
+
+
 def _run(config: StudyConfig, stages: Sequence[str] | None, *, quiet: bool, resume: bool) -> None:
     from darts_ray.study import run_study
 
@@ -291,10 +303,10 @@ def _interruptible(folder: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        stderr.print(
-            f"Interrupted; what is finished is kept. Go on with:  darts-ray resume {folder}",
-            soft_wrap=True,
-        )
+        text = f"what is finished is kept. Go on with:  darts-ray resume {folder}"
+        if "://" not in folder and not Path(folder, "study.yaml").exists():
+            text = "nothing had been started."
+        stderr.print(f"Interrupted; {text}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
