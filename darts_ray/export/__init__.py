@@ -1,27 +1,62 @@
-"""The deployable network: ONNX export, verification, quantisation, benchmark, and a reader.
+"""The deployable network: ONNX export, verification, quantisation, benchmark, and a consumer.
 
-onnx and onnxruntime are imported on first use, so that importing this room costs nothing.
+Everything is imported on first use: writing a file needs torch and onnx, using one
+(`OnnxNetwork`, `OnnxLanguageModel`) only onnxruntime, numpy and Pillow.
 """
 
-from darts_ray.export.benchmark import BenchmarkResult, benchmark_onnx
-from darts_ray.export.metadata import ModelMetadata
-from darts_ray.export.onnx_file import export_onnx, export_recurrent_onnx, load_proto
-from darts_ray.export.quantize import QuantizeResult, quantize_onnx
-from darts_ray.export.reader import OnnxNetwork, accuracy_onnx
-from darts_ray.export.verify import VerifyResult, verify_onnx, verify_recurrent_onnx
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from darts_ray.export.consumer.benchmark import BenchmarkResult, benchmark_onnx
+    from darts_ray.export.consumer.contract import ModelMetadata, PictureRule, TextRule
+    from darts_ray.export.consumer.images import OnnxNetwork, Prediction, accuracy_onnx
+    from darts_ray.export.consumer.language import OnnxLanguageModel
+    from darts_ray.export.onnx_file import export_onnx, export_recurrent_onnx, load_proto
+    from darts_ray.export.program import export_program
+    from darts_ray.export.quantize import QuantizeResult, quantize_onnx
+    from darts_ray.export.verify import VerifyResult, verify_onnx, verify_recurrent_onnx
 
 __all__ = [
     "BenchmarkResult",
     "ModelMetadata",
+    "OnnxLanguageModel",
     "OnnxNetwork",
+    "PictureRule",
+    "Prediction",
     "QuantizeResult",
+    "TextRule",
     "VerifyResult",
     "accuracy_onnx",
     "benchmark_onnx",
     "export_onnx",
+    "export_program",
     "export_recurrent_onnx",
     "load_proto",
     "quantize_onnx",
     "verify_onnx",
     "verify_recurrent_onnx",
 ]
+
+_PLACES = {
+    "consumer.benchmark": ("BenchmarkResult", "benchmark_onnx"),
+    "consumer.contract": ("ModelMetadata", "PictureRule", "TextRule"),
+    "consumer.images": ("OnnxNetwork", "Prediction", "accuracy_onnx"),
+    "consumer.language": ("OnnxLanguageModel",),
+    "onnx_file": ("export_onnx", "export_recurrent_onnx", "load_proto"),
+    "program": ("export_program",),
+    "quantize": ("QuantizeResult", "quantize_onnx"),
+    "verify": ("VerifyResult", "verify_onnx", "verify_recurrent_onnx"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    for module, names in _PLACES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

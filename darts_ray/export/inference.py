@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from darts_ray.errors import ExportError
-from darts_ray.export.metadata import ModelMetadata
+from darts_ray.export.consumer.contract import ModelMetadata
 
 
 class ImageInference(nn.Module):
-    """Normalisation, then the network: images in 0..1 to logits.
+    """Normalisation, then the network: images in 0..1 to logits, or to probabilities.
 
-    The mean is subtracted and the result divided by std, as in training. Folding both into the
-    first convolution would be inexact: it pads with zeros, which are not the folded mean.
+    This is the truth that exported files are compared with: the mean is subtracted and the
+    result divided by std, as in training.
 
     Args:
         network: maps normalised images to logits; it is copied.
-        metadata: its mean and std have one value per channel.
+        metadata: its mean and std have one value per channel; its `output` says what comes out.
     """
 
     mean: Tensor
@@ -29,13 +29,57 @@ class ImageInference(nn.Module):
     def __init__(self, network: nn.Module, metadata: ModelMetadata) -> None:
         super().__init__()
         self.network = deployed(network)
+        self.softmax = metadata.output == "probabilities"
         self.register_buffer("mean", torch.tensor(metadata.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(metadata.std).view(1, -1, 1, 1))
         self.eval()
 
     def forward(self, images: Tensor) -> Any:
-        """Map images (batch, channels, height, width) in 0..1 to logits (batch, classes)."""
-        return self.network((images - self.mean) / self.std)
+        """Map images (batch, channels, height, width) in 0..1 to outputs (batch, classes)."""
+        return self.outputs((images - self.mean) / self.std)
+
+    def outputs(self, normalised: Tensor) -> Any:
+        """Map normalised images to outputs (batch, classes)."""
+        logits = self.network(normalised)
+        return logits.softmax(1) if self.softmax else logits
+
+
+class DeployedImages(ImageInference):
+    """The same as it is exported: it takes the file's input, and normalises by a convolution.
+
+    Converters and integer tools know a 1x1 depthwise convolution better than a subtraction and a
+    division of the shape (1, channels, 1, 1). Normalisation is not folded into the network's
+    first convolution: that pads with zeros, which are not the folded mean.
+
+    Args:
+        network: as in `ImageInference`.
+        metadata: also its `dtype` and `layout`: float32 NCHW in 0..1, or uint8 NHWC.
+    """
+
+    def __init__(self, network: nn.Module, metadata: ModelMetadata) -> None:
+        super().__init__(network, metadata)
+        self.bytes = metadata.dtype == "uint8"
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (metadata.mean, metadata.std))
+        self.normalise = nn.Conv2d(len(mean), len(mean), 1, groups=len(mean))
+        scale = 255.0 if self.bytes else 1.0
+        with torch.no_grad():
+            self.normalise.weight.copy_((1 / (scale * std)).view(-1, 1, 1, 1))
+            self.normalise.bias.copy_(-mean / std)  # type: ignore[union-attr]
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Any:
+        """Map what the metadata describes to outputs (batch, classes)."""
+        if self.bytes:
+            images = images.permute(0, 3, 1, 2).float()  # (batch, channels, height, width)
+        return self.outputs(self.normalise(images))
+
+    def example(self, size: tuple[int, int, int]) -> Tensor:
+        """Return an input of two images of (channels, height, width); exporters need one."""
+        # Not batch 1, which the exporter takes for a constant.
+        channels, height, width = size
+        if self.bytes:
+            return torch.randint(0, 256, (2, height, width, channels), dtype=torch.uint8)
+        return torch.rand(2, *size)
 
 
 class RecurrentStep(nn.Module):

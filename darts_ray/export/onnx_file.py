@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import darts_ray
 from darts_ray.errors import DartsError, ExportError
-from darts_ray.export.inference import ImageInference, RecurrentStep
-from darts_ray.export.metadata import ModelMetadata
+from darts_ray.export.consumer.contract import ModelMetadata
+from darts_ray.export.graph import fold_concat_batch_norms, pool_globally
+from darts_ray.export.inference import DeployedImages, RecurrentStep
 
 _CHATTY = ("torch.onnx", "torch.fx", "onnxscript", "onnx_ir")
+_LOWEST_FROM_TORCH = 18
 
 
 def export_onnx(
@@ -30,15 +33,16 @@ def export_onnx(
 ) -> None:
     """Write an image network as one ONNX file.
 
-    Input `images`: float32 (batch, channels, height, width), RGB in 0..1, any batch size.
-    Output `logits`: float32 (batch, classes). The graph normalises with the metadata's mean and
+    Input `images`, any batch size: float32 (batch, channels, height, width) in 0..1, or with the
+    metadata's `dtype` uint8 (batch, height, width, channels) in 0..255. Output `logits` or
+    `probabilities`: float32 (batch, classes). The graph normalises with the metadata's mean and
     std; the auxiliary head and drop path are not in it.
 
     Args:
         network: maps normalised images to logits; left as it was found.
         path: the file, replaced atomically.
         example_size: (channels, height, width) of an image.
-        metadata: becomes the file's `metadata_props`.
+        metadata: the contract; becomes the file's `metadata_props`.
         opset: version of the standard operators.
 
     Raises:
@@ -51,12 +55,12 @@ def export_onnx(
             f"Export needs one mean and std per channel: images have {channels} channels, the"
             f" metadata {len(metadata.mean)} means and {len(metadata.std)} stds."
         )
+    module = DeployedImages(network, metadata)
     proto = _export(
-        ImageInference(network, metadata),
-        # Not batch 1, which the exporter takes for a constant.
-        (torch.rand(2, *example_size),),
+        module,
+        (module.example(example_size),),
         inputs={"images": {0: "batch"}},
-        outputs=("logits",),
+        outputs=(metadata.output,),
         opset=opset,
     )
     save_proto(proto, path, metadata)
@@ -101,13 +105,51 @@ def load_proto(path: Path) -> Any:
 
 
 def save_proto(proto: Any, path: Path, metadata: ModelMetadata) -> None:
-    """Write a model with its metadata in one file, atomically."""
+    """Write a model with its contract and who made it in one file, atomically."""
     import onnx
 
     onnx.helper.set_model_props(proto, metadata.to_props())
+    # Not torch's own name: OpenCV's importer takes average pools of "pytorch" files for others.
+    proto.producer_name = "darts_ray"
+    proto.producer_version = darts_ray.__version__
+    proto.model_version = 1
+    proto.doc_string = describe(metadata)
+    # Runtimes refuse IR versions newer than themselves, whatever is in the file.
+    proto.ir_version = onnx.helper.find_min_ir_version_for(list(proto.opset_import))
     temporary = path.with_name(f".{path.name}.tmp")
     onnx.save_model(proto, str(temporary), save_as_external_data=False)
     temporary.replace(path)
+
+
+def describe(metadata: ModelMetadata) -> str:
+    """Return in words what a file takes and gives."""
+    gives = metadata.output.replace("_", " ")
+    if metadata.pictures is None and metadata.text is not None:
+        return (
+            f"Language model of {len(metadata.class_names)} words, found by DARTS. tokens: int64"
+            f" (length, batch); hidden: zeros at the start, then next_hidden; gives {gives}."
+        )
+    return (
+        f"Classifier of {len(metadata.class_names)} classes, found by DARTS. images:"
+        f" {metadata.dtype} {metadata.layout}, {metadata.color}, values {metadata.value_range},"
+        f" normalised in the graph; gives {gives}. The metadata darts.* say the rest."
+    )
+
+
+def sidecar(path: Path) -> str:
+    """Return the JSON contract of a file, for runtimes that do not show its metadata."""
+    graph = (proto := load_proto(path)).graph
+    metadata = ModelMetadata.from_props({prop.key: prop.value for prop in proto.metadata_props})
+
+    def shapes(values: Any) -> dict[str, list[int | str]]:
+        return {
+            value.name: [
+                axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim
+            ]
+            for value in values
+        }
+
+    return metadata.to_sidecar(path.name, shapes(graph.input), shapes(graph.output))
 
 
 def _export(
@@ -128,7 +170,7 @@ def _export(
                 dynamic_shapes={name: dict(axes) for name, axes in inputs.items()},
                 input_names=list(inputs),
                 output_names=list(outputs),
-                opset_version=opset,
+                opset_version=max(opset, _LOWEST_FROM_TORCH),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
@@ -142,6 +184,10 @@ def _export(
         ) from error
     assert program is not None
     proto = program.model_proto
+    fold_concat_batch_norms(proto)
+    pool_globally(proto)
+    if opset < _LOWEST_FROM_TORCH:
+        proto = _converted(proto, opset)
     written = {entry.domain: entry.version for entry in proto.opset_import}
     if written.get("", opset) != opset:
         # torch keeps the opset it has when it cannot convert, and only logs so.
@@ -153,6 +199,19 @@ def _export(
         del part.metadata_props[:]  # stack traces with the paths of this machine
     del proto.graph.value_info[:]
     return proto
+
+
+def _converted(proto: Any, opset: int) -> Any:
+    """Return the model at an opset that torch does not write."""
+    import onnx
+
+    try:
+        return onnx.version_converter.convert_version(proto, opset)
+    except (RuntimeError, onnx.checker.ValidationError) as error:
+        raise ExportError(
+            f"onnx cannot convert the network to opset {opset}: {error} Set export.opset to"
+            f" {_LOWEST_FROM_TORCH} or higher."
+        ) from error
 
 
 def _scan(step: Any) -> Any:
@@ -185,9 +244,6 @@ def _scan(step: Any) -> Any:
         sequence,
         opset_imports=list(step.opset_import),
         functions=list(step.functions),
-        ir_version=step.ir_version,
-        producer_name=step.producer_name,
-        producer_version=step.producer_version,
     )
 
 

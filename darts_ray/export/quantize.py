@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from darts_ray.errors import ExportError
-from darts_ray.export.folding import fold_concat_batch_norms
+from darts_ray.export.consumer.images import OnnxNetwork, accuracy_onnx
+from darts_ray.export.graph import fold_concat_batch_norms
 from darts_ray.export.inference import as_images
 from darts_ray.export.onnx_file import load_proto, save_proto
-from darts_ray.export.reader import OnnxNetwork, accuracy_onnx
 
 _CALIBRATION_BATCH = 32
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from darts_ray.export import ModelMetadata, export_onnx
+from darts_ray.export import ModelMetadata, PictureRule, export_onnx
 from darts_ray.export.inference import ImageInference
 from darts_ray.nn import ConvNetwork
 from darts_ray.space import ConvGenotype, Genotype, zoo
@@ -25,6 +25,7 @@ def metadata_of(genotype: Genotype) -> ModelMetadata:
         tuple("abcde"),
         mean=(0.49, 0.48, 0.45),
         std=(0.25, 0.24, 0.26),
+        pictures=PictureRule((32, 32), "stretch", converts_color=True),
         run_id="run-1",
         extra={"test_accuracy": "0.97"},
     )

@@ -1,13 +1,20 @@
 import copy
+import dataclasses
+import json
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
+import darts_ray
 from darts_ray.errors import ConfigError, ExportError
-from darts_ray.export import export_onnx, load_proto, verify_onnx
+from darts_ray.export import OnnxNetwork, export_onnx, load_proto, verify_onnx
+from darts_ray.export.onnx_file import sidecar
 from darts_ray.nn import ConvNetwork, register_operation
 from darts_ray.space import ConvGenotype, Edge, zoo
 from tests.export.conftest import Exported, metadata_of
@@ -25,8 +32,123 @@ def test_interface_is_named_and_its_batch_is_dynamic(exported: Exported) -> None
     assert [(value.name, axes(value)) for value in graph.output] == [("logits", ["batch", 5])]
 
 
-def test_graph_normalises_explicitly(exported: Exported) -> None:
-    assert [node.op_type for node in load_proto(exported.path).graph.node][:2] == ["Sub", "Div"]
+def test_graph_normalises_by_a_depthwise_convolution(exported: Exported) -> None:
+    graph = load_proto(exported.path).graph
+    first = graph.node[0]
+    assert (first.op_type, list(first.input)[:1]) == ("Conv", ["images"])
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weight, bias = (tensors[name] for name in first.input[1:])
+    std, mean = np.array(exported.metadata.std), np.array(exported.metadata.mean)
+    np.testing.assert_allclose(weight, (1 / std).reshape(3, 1, 1, 1), rtol=1e-6)
+    np.testing.assert_allclose(bias, -mean / std, rtol=1e-6)
+
+
+def test_only_what_every_runtime_knows_is_in_the_graph(exported: Exported) -> None:
+    kinds = {node.op_type for node in load_proto(exported.path).graph.node}
+    # No BatchNormalization (folded), no ReduceMean (pooled), no Sub and Div (a convolution).
+    assert kinds <= {
+        *("Conv", "Relu", "Add", "Concat", "MaxPool", "AveragePool", "Slice", "Pad"),
+        *("GlobalAveragePool", "Flatten", "Gemm"),
+    }
+
+
+def test_file_says_who_made_it_and_what_it_does(exported: Exported) -> None:
+    proto = load_proto(exported.path)
+    # OpenCV's importer takes average pools of "pytorch" files for others.
+    assert (proto.producer_name, proto.producer_version) == ("darts_ray", darts_ray.__version__)
+    assert proto.model_version == 1
+    assert "5 classes" in proto.doc_string
+    assert "float32 NCHW" in proto.doc_string
+
+
+# onnx's own table: opset 18 came with IR 8, 19 and 20 with IR 9, 21 with IR 10.
+@pytest.mark.parametrize(("opset", "ir_version"), [(17, 8), (18, 8), (20, 9), (21, 10)])
+def test_ir_version_is_the_lowest_that_the_opset_allows(
+    tmp_path: Path, opset: int, ir_version: int
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), Pooled(), nn.Linear(4, 5))
+    path = tmp_path / "a.onnx"
+    metadata = metadata_of(zoo["DARTS_V2"])
+    export_onnx(network, path, example_size=(3, 8, 8), metadata=metadata, opset=opset)
+    proto = load_proto(path)
+    assert proto.ir_version == ir_version
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", opset)]
+    assert verify_onnx(path, network, torch.rand(10, 3, 8, 8)).max_difference < 1e-5
+
+
+class Pooled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def test_odd_sizes_need_no_negative_pads(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    genotype = zoo["DARTS_V2"]
+    assert isinstance(genotype, ConvGenotype)
+    network = ConvNetwork(genotype, 4, 5, 3, auxiliary=False)
+    path = tmp_path / "odd.onnx"
+    metadata = metadata_of(genotype)
+    export_onnx(network, path, example_size=(3, 13, 11), metadata=metadata)
+    graph = load_proto(path).graph
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    pads = [
+        value
+        for node in graph.node
+        for attribute in node.attribute
+        if attribute.name == "pads"
+        for value in attribute.ints
+    ]
+    for node in graph.node:
+        if node.op_type == "Pad":
+            pads += tensors[node.input[1]].tolist()
+    assert min(pads) == 0
+    assert verify_onnx(path, network, torch.rand(10, 3, 13, 11)).max_difference < 1e-5
+
+
+def test_input_and_output_follow_the_contract(exported: Exported, tmp_path: Path) -> None:
+    path = tmp_path / "bytes.onnx"
+    metadata = dataclasses.replace(
+        exported.metadata,
+        dtype="uint8",
+        layout="NHWC",
+        value_range="0..255",
+        output="probabilities",
+    )
+    export_onnx(exported.network, path, example_size=(3, 32, 32), metadata=metadata)
+    graph = load_proto(path).graph
+    (images,), (outputs,) = graph.input, graph.output
+    assert (images.type.tensor_type.elem_type, axes(images)) == (
+        onnx.TensorProto.UINT8,
+        ["batch", 32, 32, 3],
+    )
+    assert (outputs.name, axes(outputs)) == ("probabilities", ["batch", 5])
+    assert verify_onnx(path, exported.network, exported.images).num_inputs == 48
+    plain, told = OnnxNetwork(exported.path), OnnxNetwork(path)
+    assert told.image_size == (3, 32, 32)
+    # NHWC bytes as a consumer has them, without any division.
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    raw = exported.images.numpy().transpose(0, 2, 3, 1)
+    (shares,) = session.run(None, {"images": raw})
+    np.testing.assert_allclose(shares.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(shares, plain.probabilities(exported.images), atol=1e-6)
+    np.testing.assert_allclose(shares, told.predict(exported.images / 255), atol=1e-6)
+
+
+def test_sidecar_tells_what_the_metadata_tell(exported: Exported) -> None:
+    content = json.loads(sidecar(exported.path))
+    assert content["file"] == "best.onnx"
+    assert content["inputs"] == {"images": ["batch", 3, 32, 32]}
+    assert content["outputs"] == {"logits": ["batch", 5]}
+    assert content["class_names"] == ["a", "b", "c", "d", "e"]
+    assert content["pictures"] == {
+        "size": [32, 32],
+        "resize": "stretch",
+        "shorter_side": None,
+        "interpolation": "bilinear",
+        "converts_color": True,
+    }
+    assert content["genotype"]["kind"] == "conv"
 
 
 def test_auxiliary_head_and_training_nodes_are_gone(exported: Exported) -> None:

@@ -15,7 +15,7 @@ from darts_ray.export import (
     load_proto,
     verify_recurrent_onnx,
 )
-from darts_ray.export.reader import open_session
+from darts_ray.export.consumer.session import open_session
 from darts_ray.nn import RecurrentNetwork
 from darts_ray.space import zoo
 

@@ -1,11 +1,16 @@
-"""Batch normalisation behind a concat of convolutions, folded into them (exact).
+"""Rewrites of an exported graph that change its result by rounding at most.
 
-Only FactorizedReduce has it: BN(concat(conv(x), conv(x shifted))). Exporter and quantiser fold a
-BN that follows one convolution, but not this one, which would stay float between int8 layers.
+Batch normalisation behind a concat of convolutions is folded into them. Only FactorizedReduce has
+it: BN(concat(conv(x), conv(x shifted))). Exporter and quantiser fold a BN that follows one
+convolution, but not this one, which would stay float between int8 layers.
+
+The mean over height and width becomes a GlobalAveragePool, which every runtime knows; ReduceMean
+changed its form with opset 18.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,6 +78,42 @@ def fold_concat_batch_norms(proto: Any) -> int:
     return folded
 
 
+def pool_globally(proto: Any) -> int:
+    """Replace, in place, every mean over the axes 2 and 3 by a GlobalAveragePool.
+
+    Args:
+        proto: an `onnx.ModelProto` with the shapes of its values; only those of four axes count.
+
+    Returns:
+        The number of means that were replaced.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    values = (*graph.value_info, *graph.input)
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    replaced = 0
+    for place, node in reversed(list(enumerate(graph.node))):
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in tensors:
+            continue
+        axes = sorted(numpy_helper.to_array(tensors[node.input[1]]).tolist())
+        if axes not in ([2, 3], [-2, -1]) or ranks.get(node.input[0]) != 4:
+            continue
+        source, target = node.input[0], node.output[0]
+        keeps_axes = _attribute(node, "keepdims", 1) == 1
+        pooled = target if keeps_axes else f"{target}_pooled"
+        nodes = [helper.make_node("GlobalAveragePool", [source], [pooled], f"{node.name}_pool")]
+        if not keeps_axes:
+            nodes.append(helper.make_node("Flatten", [pooled], [target], f"{node.name}_flat"))
+        graph.node.remove(node)
+        for offset, new in enumerate(nodes):
+            graph.node.insert(place + offset, new)
+        replaced += 1
+    _drop_unused_tensors(graph)
+    return replaced
+
+
 def _attribute(node: Any, name: str, default: Any) -> Any:
     from onnx import helper
 
@@ -83,7 +124,17 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
 
 
 def _drop_unused_tensors(graph: Any) -> None:
-    used = {name for node in graph.node for name in node.input}
+    used = set(_read_names(graph))
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _read_names(graph: Any) -> Iterator[str]:
+    """Yield what nodes read, those inside of loops and branches too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for part in (attribute.g, *attribute.graphs):
+                yield from _read_names(part)
+    yield from (value.name for value in graph.output)

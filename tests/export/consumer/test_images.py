@@ -1,5 +1,7 @@
 import importlib.metadata
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 
 from darts_ray.errors import ExportError
 from darts_ray.export import ModelMetadata, OnnxNetwork, accuracy_onnx, load_proto
@@ -55,6 +58,82 @@ def test_accuracy_counts_over_batches(exported: Exported) -> None:
     assert len(labels.unique()) == 5
     labels[:12] = (labels[:12] + 1) % 5  # 12 of 48 wrong
     assert accuracy_onnx(exported.path, exported.images, labels, batch_size=7) == 0.75
+
+
+@pytest.fixture
+def picture(exported: Exported, tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(exported.images[0].permute(1, 2, 0).numpy()).save(path)
+    return path
+
+
+def test_paths_pictures_bytes_and_arrays_mean_the_same(exported: Exported, picture: Path) -> None:
+    network = OnnxNetwork(exported.path)
+    expected = network.predict(exported.images[:1])
+    array = np.asarray(Image.open(picture))  # (height, width, channels)
+    for given in (picture, str(picture), picture.read_bytes(), Image.open(picture), array):
+        np.testing.assert_array_equal(network.predict(given), expected)
+        np.testing.assert_array_equal(network.predict([given, given]), np.repeat(expected, 2, 0))
+
+
+def test_classes_come_with_their_probability(exported: Exported, picture: Path) -> None:
+    network = OnnxNetwork(exported.path)
+    (best,) = network.classify(picture, top=3)
+    logits = torch.tensor(network.predict(picture))[0]
+    order = logits.argsort(descending=True)[:3].tolist()
+    assert [prediction.label for prediction in best] == ["abcde"[index] for index in order]
+    shares = logits.double().softmax(0)[order].tolist()
+    assert [prediction.probability for prediction in best] == pytest.approx(shares, abs=1e-6)
+
+
+def test_floats_outside_of_0_to_1_are_refused(exported: Exported) -> None:
+    network = OnnxNetwork(exported.path)
+    bytes_as_floats = exported.images.numpy().astype(np.float32)
+    with pytest.raises(ExportError, match=r"values from \d+ to 2\d\d.*divide bytes by 255"):
+        network.predict(bytes_as_floats)
+    normalised = bytes_as_floats / 127.5 - 1
+    with pytest.raises(ExportError, match=r"must lie in 0\.\.1"):
+        network.predict(normalised)
+    with pytest.raises(ExportError, match="nan"):
+        network.predict(np.full((1, 3, 32, 32), np.nan, np.float32))
+    with pytest.raises(ExportError, match="not int64"):
+        network.predict(exported.images.long())
+
+
+def test_no_picture_is_one_clear_error(exported: Exported, tmp_path: Path) -> None:
+    network = OnnxNetwork(exported.path)
+    text = tmp_path / "notes.png"
+    text.write_text("no picture")
+    with pytest.raises(ExportError, match=r"notes\.png: is no picture"):
+        network.predict(text)
+    with pytest.raises(ExportError, match=r"none\.png: there is no such file"):
+        network.predict(tmp_path / "none.png")
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.zeros((32, 32), np.uint16)).save(deep)
+    with pytest.raises(ExportError, match="more than 8 bits"):
+        network.predict(deep)
+
+
+def test_using_a_file_needs_neither_torch_nor_onnx(exported: Exported, picture: Path) -> None:
+    program = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "onnx", "onnxscript", "ray", "mlflow", "pandas",
+                                      "pyarrow", "pydantic", "torchvision", "scipy", "sklearn"}:
+            raise ImportError(f"{name} is not installed here")
+
+sys.meta_path.insert(0, Absent())
+from darts_ray.export import OnnxNetwork
+network = OnnxNetwork(sys.argv[1])
+print(network.classify(sys.argv[2], top=1)[0][0].label)
+"""
+    words = [sys.executable, "-c", program, str(exported.path), str(picture)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = OnnxNetwork(exported.path).classify(picture, top=1)[0][0].label
+    assert done.stdout.split() == [expected]
 
 
 def test_wrong_images_are_refused(exported: Exported) -> None:
