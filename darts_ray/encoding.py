@@ -64,3 +64,40 @@ def _with_nulls(content: bytes) -> str:
             f" `iconv -f {name} -t UTF-8`"
         )
     return f"holds a NUL byte at position {content.index(0)}; it is no text"
+
+
+def recognise(head: bytes) -> str | None:
+    """Say what a file is that turned out to be something else than expected.
+
+    Args:
+        head: its first bytes, 512 or more where there are so many.
+
+    Returns:
+        such as "an HTML page, as servers send instead of a file"; None for no known kind.
+    """
+    if not head:
+        return "empty"
+    start = head.lstrip()[:64].lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page, as servers send instead of a file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer instead of the file itself; fetch it with `git lfs pull`"
+    for magic, kind in _KINDS:
+        if head.startswith(magic):
+            return kind
+    if head[257:262] == b"ustar":
+        return "a tar archive; unpack it first"
+    return None
+
+
+_KINDS = (
+    (b"\x1f\x8b", "gzip-compressed; unpack it with gunzip"),
+    (b"BZh", "bzip2-compressed; unpack it first"),
+    (b"\xfd7zXZ", "xz-compressed; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed; unpack it first"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"PAR1", "a Parquet file"),
+    (b"%PDF", "a PDF document"),
+    (b"Rar!", "a RAR archive; unpack it first"),
+)

@@ -27,6 +27,8 @@ class DataConfig(Model):
     `digits` (scikit-learn's 8x8 images) and `english` (CPython's own help text) need no files.
     `parquet` reads Hugging Face style image Parquet, `image_folder` the ImageNet layout
     (train/CLASS/*.jpg and val/CLASS/*.jpg), `text` a folder with train.txt, valid.txt, test.txt.
+    Classes are told apart by name wherever the data name them, so parts may number them
+    differently.
     """
 
     source: Literal[
@@ -49,6 +51,20 @@ class DataConfig(Model):
     image_column: str | None = Field(None, description="Parquet column; default: img or image.")
     label_column: str | None = Field(
         None, description="Parquet column; default: label or fine_label."
+    )
+    test_part: str | None = Field(
+        None,
+        pattern=r"^\w+(\.\w+)*$",
+        description="Which part is the test set (parquet, image_folder), as validation;"
+        " default: test of parquet, val of image_folder.",
+    )
+    class_names: tuple[str, ...] | None = Field(
+        None, description="Names of the classes by label, instead of those in the data."
+    )
+    first_label: NonNegativeInt | None = Field(
+        None,
+        description="Number of the first class where labels are numbers without names (parquet);"
+        " default: 0, and each class must occur in training.",
     )
     image_size: PositiveInt | None = Field(
         None, description="Resize to this many pixels per side; default: the size of the data."
@@ -77,6 +93,17 @@ class DataConfig(Model):
                 raise ValueError(f"path: the built-in source {self.source!r} reads no files")
         elif self.path is None:
             raise ValueError(f"path: the source {self.source!r} needs the folder of its files")
+        if self.test_part is not None and self.source not in ("parquet", "image_folder"):
+            raise ValueError(f"test_part: the source {self.source!r} has one test set only")
+        if self.test_part == "train":
+            raise ValueError("test_part: the training part cannot be the test set as well")
+        if self.first_label is not None and self.source != "parquet":
+            raise ValueError(f"first_label: the source {self.source!r} numbers classes from 0")
+        if self.class_names is not None:
+            if self.is_text:
+                raise ValueError("class_names: a text has no classes")
+            if len(set(self.class_names)) < len(self.class_names) or "" in self.class_names:
+                raise ValueError("class_names: every class needs a name of its own")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std: give both or none")
         if self.mean is not None and self.std is not None:

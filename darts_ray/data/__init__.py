@@ -1,5 +1,6 @@
 """Where batches come from: datasets, the decoded cache, augmentation, seeded streams."""
 
+from darts_ray.data.classes import in_terms_of
 from darts_ray.data.dataset import (
     ImageData,
     ImageInfo,
@@ -24,6 +25,7 @@ __all__ = [
     "TextStream",
     "batchify",
     "evaluation_batches",
+    "in_terms_of",
     "open_data",
     "open_images",
     "open_text",

@@ -29,7 +29,7 @@ from darts_ray.data.normalisation import count_values, pixel_statistics
 from darts_ray.data.sources import Decoded
 from darts_ray.errors import DataError
 
-FORMAT = 1  # raise it when the layout below changes: older files are then not looked at
+FORMAT = 2  # raise it when the layout below changes: older files are then not looked at
 # What reading the wrong kind of content can raise.
 _SHAPE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 _log = logging.getLogger(__name__)
@@ -70,39 +70,62 @@ def cached_images(folder: Path, key: str, decode: Callable[[], Decoded]) -> Cach
     file = folder / f"{key}.arrow"
     if (cached := _open_sound(file)) is not None:
         return cached
-    with _writable(folder), FileLock(folder / f"{key}.lock"):
+    with _locked(folder, key):
         # Another process may have written it while this one waited.
         if (cached := _open_sound(file)) is None:
             decoded = decode()
-            _write_atomically(file, lambda temporary: _write(temporary, decoded))
-            cached = _open(file)
+            with _writable(folder):
+                _write_atomically(file, lambda temporary: _write(temporary, decoded))
+                cached = _open(file)
     return cached
 
 
 def cached_json(folder: Path, key: str, make: Callable[[], object]) -> Any:
-    """Recall a small value, or make it and remember it.
+    """Recall a small value, or make it and remember it; others wait for the process that makes it.
 
     Raises:
         DataError: from `make`, or the folder cannot be written.
     """
     file = folder / f"{key}.json"
+    if (text := _sound_json(file)) is None:
+        with _locked(folder, key):
+            if (text := _sound_json(file)) is None:
+                made = text = json.dumps(make())
+                with _writable(folder):
+                    _write_atomically(file, lambda temporary: temporary.write_text(made))
+    return json.loads(text)
+
+
+def _sound_json(file: Path) -> str | None:
+    """Read a small value; None when it is missing or damaged (logged)."""
     try:
-        return json.loads(file.read_text())
+        text = file.read_text()
+        json.loads(text)
     except FileNotFoundError:
-        pass
+        return None
     except (OSError, ValueError) as error:
         _log.warning("%s is damaged (%s): making it again.", file, error)
-    text = json.dumps(make())
+        return None
+    return text
+
+
+@contextmanager
+def _locked(folder: Path, key: str) -> Iterator[None]:
+    """Keep other processes from making the same file; errors of the block stay what they are."""
+    lock = FileLock(folder / f"{key}.lock")
     with _writable(folder):
-        _write_atomically(file, lambda temporary: temporary.write_text(text))
-    return json.loads(text)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Make the folder, and turn what the system says against writing into a DataError."""
+    """Turn what the system says against writing into a DataError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise DataError(

@@ -45,6 +45,9 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
+    def with_labels(self, labels: Tensor) -> Split:
+        """Return the same images under other labels, int64 (num,)."""
+
     def read(
         self,
         order: Tensor,
@@ -88,6 +91,10 @@ class ImageSplit:
         """Return the number of images."""
         return len(self.labels)
 
+    def with_labels(self, labels: Tensor) -> ImageSplit:
+        """Return the same images under other labels; see `Split.with_labels`."""
+        return ImageSplit(self.images, labels)
+
     def to(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return images and labels on a device; all streams of this split share the one copy."""
         if device.type == "cpu":
@@ -123,7 +130,7 @@ class ImageSplit:
 
 
 def nothing_to_check() -> None:
-    """Check nothing: for data in memory."""
+    """Check nothing, and know no size: for data in memory."""
 
 
 @dataclass(frozen=True)
@@ -139,20 +146,27 @@ class ImageData:
     info: ImageInfo
     train: Split
     test_opener: Callable[[], Split]
-    test_checker: Callable[[], None] = nothing_to_check
+    test_checker: Callable[[], int | None] = nothing_to_check
 
-    def check_test(self) -> None:
-        """Insist that there is a test set, before a training that ends with it; opens nothing.
+    def check_test(self) -> int | None:
+        """Insist that the test set can be used, before a training that ends with it.
+
+        Files, shapes, labels and class names are looked at, of a set that is not too large every
+        image too, so that a fault shows now and not after the last epoch. Nothing is scored.
+
+        Returns:
+            the number of images; None where it is not known.
 
         Raises:
-            DataError: it is missing.
+            DataError: it is missing, damaged or does not fit the training data.
         """
-        self.test_checker()
+        return self.test_checker()
 
     def open_test(self) -> Split:
         """Open the test set, for a final evaluation only.
 
-        This is the only way to it: nothing else in the package reads a test file.
+        This and `check_test` are the only ways to it: nothing else in the package reads a test
+        file.
 
         Raises:
             DataError: it is missing or does not fit the training data.
@@ -193,15 +207,18 @@ class TextData:
     train: Tensor
     valid: Tensor
     test_opener: Callable[[], Tensor]
-    test_checker: Callable[[], None] = nothing_to_check
+    test_checker: Callable[[], int | None] = nothing_to_check
 
-    def check_test(self) -> None:
-        """Insist that there is a test text, before a training that ends with it; opens nothing.
+    def check_test(self) -> int | None:
+        """Insist that the test text can be used, before a training that ends with it.
+
+        Returns:
+            the number of tokens; None where it is not known.
 
         Raises:
-            DataError: it is missing.
+            DataError: it is missing, or holds a word that the vocabulary cannot express.
         """
-        self.test_checker()
+        return self.test_checker()
 
     def open_test(self) -> Tensor:
         """Open the test text, for a final evaluation only: int64 token numbers (num_test,).

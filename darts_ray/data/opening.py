@@ -11,16 +11,25 @@ from pathlib import Path
 
 from darts_ray.config import DataConfig
 from darts_ray.data.cache import FORMAT, CachedImages, cache_folder, cached_images
+from darts_ray.data.classes import label_map, mapped, renamed
 from darts_ray.data.dataset import ImageData, ImageInfo, ImageSplit, TextData
 from darts_ray.data.image_folder.opening import open_folder
 from darts_ray.data.normalisation import normalisation
 from darts_ray.data.sources import ImageSource, Part, image_source
 from darts_ray.data.text.english import english_words
-from darts_ray.data.text.words import TextPart, build_text_data, find_words, read_words
+from darts_ray.data.text.words import TextPart, build_text_data, read_words
 from darts_ray.errors import DataError
 
-# Settings that shape the decoded pixels; with the files they name a cache file.
-_SHAPING = ("source", "image_size", "channels", "image_column", "label_column")
+# Settings that shape the decoded pixels and labels; with the files they name a cache file.
+_SHAPING = (
+    "source",
+    "image_size",
+    "channels",
+    "image_column",
+    "label_column",
+    "class_names",
+    "first_label",
+)
 
 
 def open_data(config: DataConfig) -> ImageData | TextData:
@@ -36,7 +45,7 @@ def open_images(config: DataConfig) -> ImageData:
     """Open an image dataset; its test set stays closed until `ImageData.open_test`.
 
     Classes, channels, size and normalisation come from the data unless the configuration says
-    otherwise.
+    otherwise. Test labels are brought in line with the training part's by the names of classes.
 
     Raises:
         DataError: a file or column is missing, an image is corrupt, a label is out of range,
@@ -48,9 +57,10 @@ def open_images(config: DataConfig) -> ImageData:
     train = _cached(config, source, "train")
     _, channels, height, width = train.images.shape
     mean, std = normalisation(config, channels, lambda: (train.mean, train.std))
+    names = renamed(train.class_names, config.class_names, config.path or config.source)
     info = ImageInfo(
-        num_classes=len(train.class_names),
-        class_names=train.class_names,
+        num_classes=len(names),
+        class_names=names,
         channels=channels,
         image_size=(height, width),
         mean=mean,
@@ -61,8 +71,8 @@ def open_images(config: DataConfig) -> ImageData:
     return ImageData(
         info,
         ImageSplit(train.images, train.labels),
-        lambda: _open_test(config, source, info),
-        lambda: _find_test(source),
+        partial(_open_test, config, source, info, train.class_names),
+        partial(_check_test, config, source, info, train.class_names),
     )
 
 
@@ -78,16 +88,18 @@ def open_text(config: DataConfig) -> TextData:
     else:
         read = partial(read_words, Path(config.path).expanduser())
     data = build_text_data(read, config.max_train, config.max_test)
-    if config.path is None:
-        return data
-    return replace(data, test_checker=partial(find_words, Path(config.path).expanduser(), "test"))
+    return replace(data, test_checker=lambda: len(data.open_test()))
 
 
-def _find_test(source: ImageSource) -> None:
-    source.files("test")
+def _check_test(
+    config: DataConfig, source: ImageSource, info: ImageInfo, names: tuple[str, ...]
+) -> int:
+    return len(_open_test(config, source, info, names))
 
 
-def _open_test(config: DataConfig, source: ImageSource, info: ImageInfo) -> ImageSplit:
+def _open_test(
+    config: DataConfig, source: ImageSource, info: ImageInfo, names: tuple[str, ...]
+) -> ImageSplit:
     test = _cached(config, source, "test")
     shape = (info.channels, *info.image_size)
     if test.images.shape[1:] != shape:
@@ -95,12 +107,8 @@ def _open_test(config: DataConfig, source: ImageSource, info: ImageInfo) -> Imag
             f"The test images are {tuple(test.images.shape[1:])} (channels, height, width), the "
             f"training images {shape}: set data.image_size and data.channels."
         )
-    if int(test.labels.max()) >= info.num_classes:
-        raise DataError(
-            f"The test set has a label {int(test.labels.max())}, but the training set only "
-            f"{info.num_classes} classes: both must count the same classes from 0."
-        )
-    return ImageSplit(test.images, test.labels)
+    mapping = label_map(test.class_names, names, "The test set", "the training set")
+    return ImageSplit(test.images, mapped(test.labels, mapping))
 
 
 def _cached(config: DataConfig, source: ImageSource, part: Part) -> CachedImages:

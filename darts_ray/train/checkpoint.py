@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from darts_ray.config import DataConfig, RetrainConfig
-from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, open_data
+from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, in_terms_of, open_data
 from darts_ray.errors import CheckpointError, ConfigError, DataError
 from darts_ray.runtime.device import resolve_device
 from darts_ray.train.build import build_network
@@ -113,7 +113,8 @@ def evaluate_checkpoint(
 ) -> dict[str, float]:
     """Score a saved network on the test set of a dataset.
 
-    Images are normalised as the network was trained; a text must have its vocabulary.
+    Images are normalised as the network was trained, and their classes are the network's of the
+    same name, whatever their numbers; a text must have its vocabulary.
 
     Args:
         path: a file of `save_checkpoint`.
@@ -172,11 +173,12 @@ def _as_trained(data: ImageData | TextData, info: ImageInfo | TextInfo) -> Image
             )
         return data
     if isinstance(data, ImageData) and isinstance(info, ImageInfo):
-        theirs, ours = data.info, info
-        if (theirs.num_classes, theirs.channels) != (ours.num_classes, ours.channels):
+        if data.info.channels != info.channels:
             raise DataError(
-                f"The images have {theirs.num_classes} classes and {theirs.channels} channels;"
-                f" the network was trained on {ours.num_classes} and {ours.channels}."
+                f"The images have {data.info.num_classes} classes and {data.info.channels}"
+                f" channels; the network was trained on {info.num_classes} and {info.channels}:"
+                " set data.channels, or use the network's data."
             )
-        return replace(data, info=replace(theirs, mean=ours.mean, std=ours.std))
+        data = in_terms_of(data, info.class_names, "the trained network")
+        return replace(data, info=replace(data.info, mean=info.mean, std=info.std))
     raise DataError("The network was trained on text and the data are images, or vice versa.")

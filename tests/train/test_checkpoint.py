@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from darts_ray.train import (
     load_checkpoint,
     save_checkpoint,
 )
+from tests.data.files import pixels, png, write_parquet
 from tests.train.conftest import image_config, image_split, make_images, make_text, text_config
 
 
@@ -124,6 +126,47 @@ def test_evaluation_from_the_file_is_the_runs_own(tmp_path: Path) -> None:
     other = source.model_copy(update={"mean": (0.9,), "std": (0.1,)})
     again = evaluate_checkpoint(tmp_path / "network.pt", other, batch_size=50, device="cpu")
     assert again == pytest.approx(scores, rel=1e-5)
+
+
+def _brightness(folder: Path, part: str, names: str) -> None:
+    """Write 30 images whose brightness tells the class a, b or c, numbered as in `names`."""
+    drawn = np.random.default_rng(0).normal(0, 8, (30, 3, 8, 8))
+    level = {"a": 40, "b": 128, "c": 215}
+    classes = [names[i % len(names)] for i in range(30)]
+    images = [
+        png(np.clip(level[c] + noise, 0, 255).astype(np.uint8))
+        for c, noise in zip(classes, drawn, strict=True)
+    ]
+    labels = [names.index(c) for c in classes]
+    write_parquet(folder / f"{part}.parquet", images, labels, names=list(names))
+
+
+def test_other_data_are_scored_by_the_names_of_their_classes(tmp_path: Path) -> None:
+    def source(name: str) -> DataConfig:
+        path, cache = str(tmp_path / name), str(tmp_path / "cache")
+        return DataConfig(source="parquet", path=path, cache_dir=cache)
+
+    for name, names in (("own", "abc"), ("other", "cab"), ("fewer", "ca"), ("foreign", "abd")):
+        for part in ("train", "test"):
+            _brightness(tmp_path / name, part, names.replace("d", "c"))
+        if name == "foreign":
+            for part in ("train", "test"):
+                images = [png(pixels(1, 8, 8)[0])] * 3
+                file = tmp_path / name / f"{part}.parquet"
+                write_parquet(file, images, [0, 1, 2], names=list(names))
+    config = image_config(epochs=12, data=source("own"), batch_size=10)
+    run = RetrainRun(config, open_data(config.data))
+    while not run.finished:
+        run.run_epoch()
+    assert run.test()["test_accuracy"] > 0.9
+    run.save(tmp_path / "network.pt")
+    for name in ("other", "fewer"):
+        scores = evaluate_checkpoint(tmp_path / "network.pt", source(name), device="cpu")
+        assert scores["test_accuracy"] > 0.9
+    with pytest.raises(DataError, match=r"d. Its classes: a, b, d. Those .* network: a, b, c"):
+        evaluate_checkpoint(tmp_path / "network.pt", source("foreign"), device="cpu")
+    renamed = source("foreign").model_copy(update={"class_names": ("a", "b", "c")})
+    assert evaluate_checkpoint(tmp_path / "network.pt", renamed, device="cpu")["test_loss"] > 0
 
 
 def test_data_that_do_not_suit_the_network_are_refused(tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ class FolderSplit:
         """Return the number of images."""
         return len(self._files)
 
+    def with_labels(self, labels: Tensor) -> FolderSplit:
+        """Return the same images under other labels; see `Split.with_labels`."""
+        return FolderSplit(self._root, self._files, labels, view=self._view, workers=self._workers)
+
     def read(
         self,
         order: Tensor,

@@ -7,9 +7,10 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from darts_ray.data.sources.base import Pixels
+from darts_ray.encoding import recognise
 from darts_ray.errors import DataError
 
 # Pillow's modes with one byte of brightness per pixel; all others hold colours, except deep ones.
@@ -42,13 +43,35 @@ def decode_image(
                 )
             if channels is None:
                 channels = 1 if image.mode in _GRAY_MODES else 3
+            if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+                image.load()
+                image.info.pop("transparency")  # colours stay, as of all transparent pixels
             converted = image.convert("L" if channels == 1 else "RGB")
             pixels = np.asarray(geometry(converted) if geometry else converted)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file can make a decoder fail in any way
         raise DataError(
-            f"{where}: the image cannot be decoded ({error}): repair or remove it."
+            f"{where}: the image cannot be decoded ({_reason(encoded, error)}): repair or remove"
+            " it."
         ) from error
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _reason(encoded: bytes | Path, error: Exception) -> str:
+    """Return what the file is instead of an image, where that is known, else the error."""
+    if isinstance(encoded, bytes):
+        head = encoded[:512]
+    else:
+        try:
+            with encoded.open("rb") as file:
+                head = file.read(512)
+        except OSError:
+            return str(error)
+    if kind := recognise(head):
+        return f"it is {kind}"
+    is_foreign = isinstance(error, UnidentifiedImageError)
+    return "it is in no known image format" if is_foreign else str(error)
 
 
 def stretch(size: int | None) -> Geometry | None:

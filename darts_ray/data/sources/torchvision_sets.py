@@ -91,7 +91,13 @@ class TorchvisionSource:
         if images.shape[3] == 3:
             images = images.transpose(0, 3, 1, 2)
         labels = np.asarray(dataset.labels if self._layout.name == "SVHN" else dataset.targets)
-        names = getattr(dataset, "classes", None) or [str(n) for n in range(labels.max() + 1)]
+        names = getattr(dataset, "classes", None) or [str(digit) for digit in range(10)]  # SVHN
+        if not 0 <= labels.min() <= labels.max() < len(names):
+            raise DataError(
+                f"{self._folder}: the labels of {self._config.source}'s {part} files run from"
+                f" {labels.min()} to {labels.max()}, but there are {len(names)} classes. Remove"
+                " the files and set data.download to true."
+            )
         maximum = self._config.max_train if part == "train" else self._config.max_test
         rows = chosen_rows(len(labels), maximum, self._config.split_seed)
         images = convert_channels(images[rows], self._config.channels)

@@ -11,26 +11,12 @@ import torch
 from torch import Tensor
 
 from darts_ray.data.dataset import TextData, TextInfo
-from darts_ray.encoding import NotTextError, decode_text
+from darts_ray.encoding import NotTextError, decode_text, recognise
 from darts_ray.errors import DataError
 
 TextPart = Literal["train", "valid", "test"]
 EOS = "<eos>"
 UNKNOWN = "<unk>"
-
-
-def find_words(folder: Path, part: TextPart) -> None:
-    """Insist that a part's file is there, without opening it.
-
-    Raises:
-        DataError: it is not.
-    """
-    file = folder / f"{part}.txt"
-    if not file.is_file():
-        raise DataError(
-            f"{file}: there is no such file. data.path must name a folder with train.txt, "
-            "valid.txt and test.txt."
-        )
 
 
 def read_words(folder: Path, part: TextPart) -> list[str]:
@@ -41,14 +27,17 @@ def read_words(folder: Path, part: TextPart) -> list[str]:
     """
     file = folder / f"{part}.txt"
     try:
-        text = decode_text(file.read_bytes())
+        content = file.read_bytes()
+        text = decode_text(content)
     except NotTextError as error:
         raise DataError(f"{file}: {error}.") from error
     except OSError as error:
         raise DataError(
-            f"{file}: cannot be read: {error.strerror}. data.path must name a folder with "
-            "train.txt, valid.txt and test.txt."
+            f"{file}: cannot be read: {error.strerror or error}. data.path must name a folder "
+            "with train.txt, valid.txt and test.txt."
         ) from error
+    if content and (kind := recognise(content[:512])):
+        raise DataError(f"{file}: is {kind}.")
     words = [word for line in text.removesuffix("\n").split("\n") for word in (*line.split(), EOS)]
     if all(word == EOS for word in words):
         raise DataError(f"{file}: holds no words.")

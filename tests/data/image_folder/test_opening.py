@@ -192,7 +192,7 @@ def test_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one folder per class"):
         opened(tmp_path / "set")
     (tmp_path / "set" / "train" / "ant").mkdir()
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="class holds no images"):
         opened(tmp_path / "set")
 
 
