@@ -59,5 +59,11 @@ class CheckpointError(DartsError):
     """A checkpoint or state dict does not fit the network, or cannot be read."""
 
 
+class CheckpointFileError(CheckpointError):
+    """A file that the user named as a trained network is none, or does not fit."""
+
+    exit_code = 2
+
+
 class ExportError(DartsError):
     """An exported network does not compute what the PyTorch network computes."""

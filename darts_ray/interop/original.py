@@ -19,6 +19,9 @@ from darts_ray.nn import (
     RecurrentSupernet,
 )
 
+# Under which of its entries a training script's checkpoint holds the network.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
+
 Network = TypeVar("Network", bound=nn.Module)
 Alphas = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -36,7 +39,8 @@ def load_original(
 
     Everything is checked before anything is written, so an error leaves the network as it was.
     Values are converted to the network's dtype and device. `module.` prefixes of DataParallel
-    and a wrapping `{"state_dict": ...}`, as in the released `imagenet_model.pt`, are removed.
+    and a wrapping `{"state_dict": ...}`, as in the released `imagenet_model.pt`, are removed, and
+    so are the names that other scripts give this entry (`model`, `model_state_dict`, ...).
     What the layouts share and where they differ:
 
     * supernets: the original's running statistics of batch normalisation are accepted and
@@ -164,14 +168,27 @@ def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
             f"A state dict is expected, not a {type(state_dict).__name__}; if it is a whole"
             " module, pass module.state_dict()."
         )
-    inner = state_dict.get("state_dict")
-    entries = dict(inner if isinstance(inner, Mapping) else state_dict)
+    wrappers = (key for key in _WRAPPERS if isinstance(state_dict.get(key), Mapping))
+    wrapper = next(wrappers, None)
+    entries = dict(state_dict if wrapper is None else state_dict[wrapper])
+    if strange := [key for key in entries if not isinstance(key, str)]:
+        raise CheckpointError(
+            f"The state dict has the entry {strange[0]!r}; its entries must be tensors by name."
+        )
     if entries and all(key.startswith("module.") for key in entries):
         entries = {key.removeprefix("module."): value for key, value in entries.items()}
     for key, value in entries.items():
         if not isinstance(value, Tensor):
-            raise CheckpointError(f"Entry {key!r} is a {type(value).__name__}, not a tensor.")
+            raise CheckpointError(
+                f"Entry {key!r} is a {type(value).__name__}, not a tensor. A state dict may be"
+                f" wrapped under one of: {', '.join(_WRAPPERS)}."
+            )
     return entries
+
+
+def _same(value: Tensor, other: Tensor) -> bool:
+    """Whether two tensors repeat each other, NaN for NaN."""
+    return torch.allclose(value.double(), other.double(), rtol=0, atol=0, equal_nan=True)
 
 
 def _check(layout: _Layout, given: Mapping[str, Tensor]) -> None:
@@ -188,7 +205,7 @@ def _check(layout: _Layout, given: Mapping[str, Tensor]) -> None:
             )
         elif other not in given:
             problems.append(f"{key!r} without {other!r}, which it should repeat")
-        elif not torch.equal(value, given[other]):
+        elif not _same(value, given[other]):
             problems.append(f"{key!r} differs from {other!r}, which it should repeat")
     if problems:
         shown = "; ".join(problems[:5])

@@ -15,6 +15,7 @@ from torch import nn
 
 from darts_ray.config import DataConfig, RetrainConfig
 from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, in_terms_of, open_data
+from darts_ray.encoding import recognise
 from darts_ray.errors import CheckpointError, ConfigError, DataError
 from darts_ray.runtime.device import resolve_device
 from darts_ray.train.build import build_network
@@ -143,17 +144,30 @@ def evaluate_checkpoint(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such file.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    if head and (kind := recognise(head)):
+        raise CheckpointError(f"{path}: is {kind}, not a network that darts_ray wrote.")
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: is truncated, or was not written by darts_ray.")
+        what = "truncated" if head else "empty, so truncated"
+        raise CheckpointError(f"{path}: is {what}, or was not written by darts_ray.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the reader fail in any way
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        # what torch says is not passed on: it advises to run the file's code
+        raise CheckpointError(
+            f"{path}: cannot be read: it is damaged, or holds other things than tensors and plain"
+            " values."
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: is not a network saved by this version of darts_ray (expected {FORMAT!r})."
+            " For a state dict of the original authors' code use --original."
         )
     return content
 

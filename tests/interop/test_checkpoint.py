@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
+import pickle
+import zipfile
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -44,6 +51,74 @@ def test_unreadable_files_are_named(tmp_path):
     whole.write_bytes(whole.read_bytes()[:2000])
     with pytest.raises(CheckpointError, match=r"cut.pt"):
         read_checkpoint(whole)
+
+
+def legacy(values):
+    """Return what torch.save wrote before version 1.6."""
+    sink = io.BytesIO()
+    torch.save(values, sink, _use_new_zipfile_serialization=False)
+    return sink.getvalue()
+
+
+def modern(values):
+    sink = io.BytesIO()
+    torch.save(values, sink)
+    return sink.getvalue()
+
+
+def zipped(name):
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr(name, b"content")
+    return sink.getvalue()
+
+
+MANY = {f"entry {number}": torch.zeros(9) for number in range(99)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (legacy(MANY)[:30], "damaged or cut short"),
+        (legacy(MANY)[: len(legacy(MANY)) // 3], "damaged or cut short"),
+        (legacy(MANY)[:-9], "damaged or cut short"),
+        (modern(MANY)[:-9], "cut short"),
+        (modern(MANY)[:100], "cut short"),
+        (b"<html>", "an HTML page"),
+        (b"\n <!doctype html>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (gzip.compress(legacy(MANY)), "gunzip"),
+        (zipped("picture.png"), "torch.save did not write it"),
+        (pickle.dumps({"weight": [1.0]}), "is a pickle, but torch.save did not write it"),
+        (pickle.dumps(np.zeros(3)), "is a pickle, but torch.save did not write it"),
+        (b"\x93NUMPY\x01\x00", "a NumPy array"),
+        (b'\x40\0\0\0\0\0\0\0{"weight": {}}', "a safetensors file"),
+        (b"\0" * 600, "not a PyTorch checkpoint"),
+        (b"text", "not a PyTorch checkpoint"),
+        (legacy({"weight": np.zeros(3)}), "holds a numpy"),
+        (modern({"optimizer": nn.Linear(1, 1)}), "run code from the file"),
+    ],
+)
+def test_what_is_no_state_dict_is_told_apart(tmp_path, content, message):
+    path = tmp_path / "some.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"some.pt .*{message}") as caught:
+        read_checkpoint(path)
+    assert "only if you got the file" not in str(caught.value)
+
+
+def test_damaged_bytes_never_end_in_another_error(tmp_path):
+    draw = np.random.default_rng(0)
+    path = tmp_path / "some.pt"
+    for whole in (legacy(MANY), modern(MANY)):
+        for _ in range(40):
+            broken = bytearray(whole)
+            for position in draw.integers(min(len(whole), 4000), size=4):
+                broken[position] = draw.integers(256)
+            path.write_bytes(bytes(broken))
+            with contextlib.suppress(CheckpointError):
+                read_checkpoint(path)
 
 
 def test_a_lone_tensor_is_no_state_dict(tmp_path):

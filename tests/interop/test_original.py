@@ -255,6 +255,31 @@ def test_the_decoder_must_repeat_the_encoder():
         load_original(RecurrentSupernet(9, 4, 4, 2), state)
 
 
+def test_a_decoder_of_nans_repeats_an_encoder_of_nans():
+    state = {
+        k: v.clone() for k, v in PlainRecurrentSupernet(9, 4, 2, NO_DROPOUT).state_dict().items()
+    }
+    state["encoder.weight"][3, 1] = state["decoder.weight"][3, 1] = torch.nan
+    load_original(RecurrentSupernet(9, 4, 4, 2), state)
+    state["decoder.weight"][3, 1] = 0
+    with pytest.raises(CheckpointError, match=r"'decoder.weight' differs from 'encoder.weight'"):
+        load_original(RecurrentSupernet(9, 4, 4, 2), state)
+
+
+def test_entries_must_have_names():
+    network, state = state_of_a_derived_network()
+    with pytest.raises(CheckpointError, match=r"the entry 0; its entries must be tensors by name"):
+        load_original(network, {0: state["stem.0.weight"]})
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model"])
+def test_a_training_scripts_checkpoint_is_unwrapped(name):
+    network, state = state_of_a_derived_network()
+    load_original(network, {"epoch": 3, "optimizer": {"lr": 0.1}, name: state})
+    with pytest.raises(CheckpointError, match=r"'epoch' is a int.*wrapped under one of: state_d"):
+        load_original(network, {"epoch": 3, "my_net": state})
+
+
 def test_what_is_no_state_dict_is_refused():
     ours, state = state_of_a_derived_network()
     with pytest.raises(CheckpointError, match="not a ConvNetwork"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from darts_ray.config import StudyConfig
 from darts_ray.data import open_data
-from darts_ray.errors import ConfigError
+from darts_ray.errors import CheckpointError, CheckpointFileError, ConfigError
 from darts_ray.interop import load_original, read_checkpoint
 from darts_ray.runtime.device import resolve_device
 from darts_ray.study.files.genotype_source import find_genotype
@@ -26,23 +28,41 @@ def evaluate_file(
         original: which of the two kinds of file.
         genotype: with `original`: name, file or study; default: that of the retrain section.
 
+    A state dict of the original code does not name classes; they are taken to be those of the
+    data, in the order of their labels there.
+
     Raises:
-        CheckpointError: the file cannot be read or does not fit the network.
+        CheckpointFileError: the file cannot be read or does not fit the network, or its weights
+            are not finite.
         ConfigError: `original` without a retrain section or genotype.
         DataError: the data cannot be read or do not fit the network.
     """
-    if not original:
+    try:
+        if original:
+            return _evaluate_original(path, config, genotype)
         if genotype is not None:
             raise ConfigError("--genotype: our checkpoints know theirs; it goes with --original.")
         return evaluate_checkpoint(path, config.data)
+    except CheckpointError as error:
+        raise CheckpointFileError(str(error)) from error
+
+
+def _evaluate_original(path: Path, config: StudyConfig, genotype: str | None) -> dict[str, float]:
     if config.retrain is None:
         raise ConfigError("--original: the YAML file needs a retrain section for the network.")
     cell = find_genotype(genotype).to_dict() if genotype else config.retrain.genotype
     if cell is None:
         raise ConfigError("--original: give the cell with --genotype.")
+    weights = read_checkpoint(path)  # before the data, which may take minutes to decode
     recipe = config.retrain_config(cell, seed=0)
     device = resolve_device(recipe.device)
     opened = open_data(config.data)
     network = build_network(recipe, opened.info)
-    load_original(network, read_checkpoint(path))
+    load_original(network, weights)
+    for name, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{path}: its entry {name!r} holds NaN or infinite values, so the network computes"
+                " nothing; the training that wrote it had diverged."
+            )
     return evaluate_network(network.to(device).eval(), recipe, opened, device=device)

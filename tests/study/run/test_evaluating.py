@@ -95,7 +95,56 @@ def test_a_file_that_does_not_fit_is_refused(
     theirs = original.DerivedNetwork(zoo["DARTS_V2"], 4, 3, 3, imagenet=False)
     torch.save(theirs.state_dict(), tmp_path / "weights.pt")
     words = [str(tmp_path / "weights.pt"), "--data", str(images), "--original"]
-    assert run(["evaluate", *words]) == 1  # the YAML file's cell is another one
+    assert run(["evaluate", *words]) == 2  # the YAML file's cell is another one
     assert "Traceback" not in capsys.readouterr().err
-    assert run(["evaluate", str(tmp_path / "none.pt"), "--data", str(images)]) == 1
+    assert run(["evaluate", str(tmp_path / "none.pt"), "--data", str(images)]) == 2
     assert "none.pt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("original_file", [True, False])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.pt", b"", "is empty"),
+        ("page.pt", b"<!DOCTYPE html><title>Sign in</title>", "HTML page"),
+        ("pointer.pt", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ("packed.pt", b"\x1f\x8b\x08\0" * 9, "gunzip"),
+        ("notes.pt", b"not a checkpoint", "is "),
+    ],
+)
+def test_other_files_end_in_one_clear_error(
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    original_file: bool,
+    name: str,
+    content: bytes,
+    message: str,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    words = [str(tmp_path / name), "--data", str(images), *(["--original"] * original_file)]
+    assert run(["evaluate", *words]) == 2
+    said = capsys.readouterr().err
+    assert name in said
+    assert message in said
+    assert "weights_only" not in said
+
+
+def test_a_folder_is_no_checkpoint(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ([], ["--original"]):
+        assert run(["evaluate", str(tmp_path), "--data", str(images), *words]) == 2
+        assert "Is a directory" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_finite_are_named(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = original.DerivedNetwork(zoo["DARTS_V1"], 4, 3, 3, imagenet=False)
+    weights = theirs.state_dict()
+    weights["classifier.bias"][0] = torch.nan
+    torch.save({"model": weights, "optimizer": {"lr": 0.1}, "epoch": 3}, tmp_path / "nan.pt")
+    words = [str(tmp_path / "nan.pt"), "--data", str(images), "--original"]
+    assert run(["evaluate", *words]) == 2
+    assert "'classifier.bias' holds NaN or infinite" in capsys.readouterr().err.replace("\n", " ")
