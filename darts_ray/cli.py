@@ -68,6 +68,42 @@ def _common(
 
 
 @app.command()
+def init(
+    name: Annotated[
+        str | None, typer.Argument(help="A configuration to copy; without it, list them.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The new file, or a folder for it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the configurations that come with the package, or copy one to edit.
+
+    Example:  darts-ray init quickstart && darts-ray study quickstart.yaml
+    """
+    from darts_ray.config.shipped import shipped_configs, write_config
+
+    if name is not None:
+        written = write_config(name, output, overwrite=force)
+        if as_json:
+            _print_json({"file": str(written)})
+            return
+        _message(f"Wrote {written}. Next:  darts-ray plan {written}")
+        return
+    configs = shipped_configs().values()
+    if as_json:
+        _print_json([{"name": c.name, "summary": c.summary, "cost": c.cost} for c in configs])
+        return
+    table = Table(title="darts-ray init NAME", box=box.SIMPLE)
+    for heading in ("name", "what it is", "cost"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for config in configs:
+        table.add_row(config.name, config.summary, config.cost)
+    stdout.print(table)
+
+
+@app.command()
 def doctor(
     output: Annotated[Path, typer.Option(help="Folder that would hold studies.")] = Path("runs"),
     as_json: AsJson = False,
