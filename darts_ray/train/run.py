@@ -162,11 +162,11 @@ class RetrainRun:
         if self._test_opened:
             raise RuntimeError("The test set has been read; the result is in test_metrics.")
         if self.test_metrics is None:
-            self._test_opened = True
             with self._scored_weights(), deterministic(self.config.deterministic):
                 self.test_metrics = evaluate_network(
                     self.network, self.config, self._data, device=self.device
                 )
+            self._test_opened = True
         return dict(self.test_metrics)
 
     def save(self, path: str | Path) -> None:

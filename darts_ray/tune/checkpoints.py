@@ -23,6 +23,8 @@ HISTORY = "history.json"
 CONFIG = "config.json"
 DAMAGED = "damaged_checkpoints"
 """Key in the metrics of a checkpoint that a resume chose: how many newer ones are damaged."""
+TEST_ERROR = "test_error"
+"""Key in the metrics of a last epoch: why the test failed, after the training had succeeded."""
 _NAME = re.compile(r"checkpoint_(\d{6})")
 
 

@@ -21,7 +21,8 @@ def read_outcomes(stage: str, trials: Sequence[TrialSpec], storage: str) -> list
         storage: as in `run_trials`.
 
     Returns:
-        One outcome per trial, up to its newest whole checkpoint; `unfinished` unless it ended.
+        One outcome per trial, up to its newest whole checkpoint; `unfinished` unless it ended or
+        its test failed.
     """
     fs, root = pyarrow.fs.FileSystem.from_uri(storage)
     outcomes = []
@@ -29,5 +30,6 @@ def read_outcomes(stage: str, trials: Sequence[TrialSpec], storage: str) -> list
         folder = TrialFolder.read(fs, f"{root.rstrip('/')}/{stage}/{spec.name}")
         uri = child_location(child_location(storage, stage), spec.name)
         outcome = folder.outcome(spec, spec.setting, spec.config, None, uri)
-        outcomes.append(outcome if folder.ended else replace(outcome, status="unfinished"))
+        unfinished = not folder.ended and outcome.status == "done"
+        outcomes.append(replace(outcome, status="unfinished") if unfinished else outcome)
     return outcomes

@@ -25,6 +25,7 @@ from darts_ray.tune.checkpoints import (
     CONFIG,
     DAMAGED,
     HISTORY,
+    TEST_ERROR,
     DamagedCheckpointError,
     check_sealed,
     replacements,
@@ -66,6 +67,7 @@ class RunTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Run one epoch; `done` is true after the last one, so no stopping rule is needed."""
         if self._history and self._history[-1]["done"]:
+            self._history[-1] = self._again_after_done(self._history[-1])
             return dict(self._history[-1])
         metrics = self._run_epoch()
         if self._skipped:
@@ -155,6 +157,10 @@ class RunTrainable(tune.Trainable):
     @abstractmethod
     def _run_epoch(self) -> dict[str, Any]: ...
 
+    def _again_after_done(self, last: dict[str, Any]) -> dict[str, Any]:
+        """Return the last epoch's metrics when a run that has ended is asked for a step."""
+        return last
+
     def _save_extra(self, folder: Path) -> None:
         """Write what else belongs into a checkpoint folder."""
 
@@ -202,8 +208,9 @@ class RetrainTrainable(RunTrainable):
     """One retraining; `param_space` holds the fields of `RetrainConfig` as a nested dict.
 
     Each step is one epoch and reports the metrics of `RetrainRun.run_epoch` and the network's
-    size; the last reports `done` and, with `test_at_end`, the only look at the test set. Every
-    checkpoint folder holds `network.pt`, which `darts_ray.train.load_checkpoint` reads.
+    size; the last reports `done` and, with `test_at_end`, the only look at the test set, or as
+    `test_error` why that failed; one more step then repeats the test alone. Every checkpoint
+    folder holds `network.pt`, which `darts_ray.train.load_checkpoint` reads.
     """
 
     _run: RetrainRun
@@ -221,9 +228,24 @@ class RetrainTrainable(RunTrainable):
 
     def _run_epoch(self) -> dict[str, Any]:
         metrics = {**self._run.run_epoch(), **self._size, "done": self._run.finished}
-        if metrics["done"] and self._tests:
-            metrics |= self._run.test()
-        return metrics
+        return metrics | self._test() if metrics["done"] and self._tests else metrics
+
+    def _again_after_done(self, last: dict[str, Any]) -> dict[str, Any]:
+        """Repeat a test that failed, and nothing else."""
+        if TEST_ERROR not in last:
+            return last
+        return {key: value for key, value in last.items() if key != TEST_ERROR} | self._test()
+
+    def _test(self) -> dict[str, Any]:
+        """Test the network; when that fails, keep it and say why, as training it was not in vain.
+
+        An exception would throw away the last epoch, and repeating that epoch would not help.
+        """
+        try:
+            return self._run.test()
+        except Exception as error:  # whatever it is, the training before it has succeeded
+            logger.warning("Trial %s: the test failed", self.trial_name, exc_info=True)
+            return {TEST_ERROR: f"{type(error).__name__}: {error}"}
 
     def _save_extra(self, folder: Path) -> None:
         self._run.save(folder / NETWORK)

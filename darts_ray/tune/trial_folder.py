@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 
 from darts_ray.location import child_location
 from darts_ray.tune.checkpoints import (
+    TEST_ERROR,
     DamagedCheckpointError,
     check_sealed,
     checkpoint_index,
@@ -39,8 +40,8 @@ class TrialFolder:
         damaged: how many checkpoints are newer than the newest whole one.
         history: metrics per epoch, up to the newest whole checkpoint.
         config: the values at that checkpoint; None without one.
-        ended: whether the trial needs no more epochs: it reached its last one, or a scheduler
-            stopped it.
+        ended: whether the trial needs nothing more: it reached its last epoch, and its test if it
+            has one did not fail; or a scheduler stopped it.
     """
 
     checkpoints: tuple[str, ...] = ()
@@ -60,13 +61,14 @@ class TrialFolder:
             return cls(newest=newest, damaged=len(every))
         history = tuple(read_history(fs, whole[-1]))
         stopped = _read_ending(fs, path).get("stopped_after")
+        last = history[-1] if history else {"done": False, "epoch": None, TEST_ERROR: ""}
         return cls(
             checkpoints=whole,
             newest=newest,
             damaged=len(every) - 1 - every.index(whole[-1]),
             history=history,
             config=read_config(fs, whole[-1]),
-            ended=bool(history) and (history[-1]["done"] or history[-1]["epoch"] == stopped),
+            ended=(last["done"] or last["epoch"] == stopped) and TEST_ERROR not in last,
         )
 
     def outcome(
@@ -85,6 +87,11 @@ class TrialFolder:
         if self.checkpoints:
             name = self.checkpoints[-1].rpartition("/")[2]
             checkpoint = child_location(uri, name)
+        if error is None and self.history and TEST_ERROR in self.history[-1]:
+            error = (
+                f"The network is trained and kept ({checkpoint}), but its test failed:"
+                f" {self.history[-1][TEST_ERROR]} A resume repeats the test alone."
+            )
         return TrialOutcome(
             name=spec.name,
             setting=setting,

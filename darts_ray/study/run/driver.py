@@ -12,7 +12,7 @@ from typing import Any
 
 from darts_ray.config import StudyConfig
 from darts_ray.data import open_data
-from darts_ray.errors import ConfigError, DataError
+from darts_ray.errors import ConfigError, DartsError, DataError
 from darts_ray.export import load_proto
 from darts_ray.space import Genotype
 from darts_ray.study.files.folder import StudyFolder
@@ -133,7 +133,13 @@ def run_study(
         stack.enter_context(_tracked(tracker, config))
         runner = StageRunner(load_study(folder.uri), data, tracker=tracker, quiet=quiet, say=say)
         for stage in pending:
-            runner.run(stage)
+            try:
+                runner.run(stage)
+            except DartsError:
+                # why: the error that ends a study often only follows from a trial's
+                for failure in runner.record["failed"]:
+                    say(f"failed: {failure['stage']} {failure['trial']}: {failure['error']}")
+                raise
     return _result(folder, runner.record, config, reported="report" in wanted)
 
 

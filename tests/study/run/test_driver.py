@@ -11,8 +11,10 @@ import pytest
 
 from darts_ray.config import ResourcesSection, StudyConfig
 from darts_ray.errors import ConfigError, DataError, StudyError, TrialsFailedError
+from darts_ray.space import zoo
 from darts_ray.study import load_study, resume_study, run_study
 from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.plan.settings import retrain_trials
 from darts_ray.study.run import stages
 from darts_ray.study.run.driver import pending_stages
 from darts_ray.tune import TrialOutcome, TrialSpec
@@ -195,6 +197,20 @@ def test_nothing_to_go_on_with(tmp_path: Path, ray: FakeRay) -> None:
     assert not record["stages"]["search"]["finished"]
     ray.failing = set()
     assert resume_study(str(tmp_path / "tiny")).failed == ()
+
+
+def test_the_failures_are_told_before_the_error_that_follows_from_them(
+    tmp_path: Path, ray: FakeRay
+) -> None:
+    retrain = {**tiny(tmp_path).model_dump()["retrain"], "genotype": "DARTS_V1"}
+    config = tiny(tmp_path, search=None, select=None, retrain=retrain)
+    names = [t.name for t in retrain_trials(config, zoo["DARTS_V1"], "-")]
+    ray.failing = set(names)
+    said: list[str] = []
+    with pytest.raises(TrialsFailedError, match="Nothing to export"):
+        run_study(config, on_message=said.append)
+    told = [f"failed: retrain {name}: RuntimeError: <boom>" for name in names]
+    assert said[-len(names) :] == told
 
 
 def test_stages_one_by_one(tmp_path: Path, ray: FakeRay) -> None:
