@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from darts_ray.config.base import Model, NonNegativeFloat, NonNegativeInt, PositiveInt
+from darts_ray.config.base import Model, NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
 
 IMAGE_SOURCES = (
     "digits",
@@ -77,7 +77,7 @@ class DataConfig(Model):
         None, description="Per channel, for pixels in 0..1; default: measured once on train."
     )
     std: tuple[float, ...] | None = Field(None, description="As mean.")
-    split_seed: NonNegativeInt = Field(
+    split_seed: Seed = Field(
         0, description="Shuffles the training data before any split; the same for all trials."
     )
     max_train: PositiveInt | None = Field(

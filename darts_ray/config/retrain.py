@@ -14,6 +14,7 @@ from darts_ray.config.base import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    Seed,
 )
 from darts_ray.config.data import AugmentConfig, DataConfig
 from darts_ray.config.recipes import complete_training
@@ -131,7 +132,7 @@ class RetrainConfig(TrainingRecipe):
         " everything (text always scores its own validation part).",
     )
     test_at_end: bool = Field(True, description="Read the test set once, after the last epoch.")
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @model_validator(mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from darts_ray.config.base import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    Seed,
 )
 from darts_ray.config.data import AugmentConfig, DataConfig
 from darts_ray.config.recipes import complete_search
@@ -162,7 +163,7 @@ class SearchConfig(Model):
         description="Epochs between measurements of the dominant eigenvalue of the validation"
         " loss's Hessian in the alphas; 0: never.",
     )
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
     precision: Precision = Field("float32", description="bfloat16: autocast.")
     compile: bool = Field(False, description="torch.compile; pays off only for long runs.")

@@ -15,6 +15,7 @@ from darts_ray.config.base import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Seed,
 )
 from darts_ray.config.data import DataConfig
 from darts_ray.config.messages import explain
@@ -35,7 +36,7 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 
 # why distinct: trials are named by their seed, and one name stands for one trial
-Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 @dataclass(frozen=True)

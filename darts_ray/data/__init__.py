@@ -12,7 +12,7 @@ from darts_ray.data.dataset import (
 )
 from darts_ray.data.image_stream import ImageStream, evaluation_batches
 from darts_ray.data.opening import open_data, open_images, open_text
-from darts_ray.data.text.stream import TextStream, batchify, text_batches
+from darts_ray.data.text.stream import TextStream, batchify, check_length, text_batches
 
 __all__ = [
     "ImageData",
@@ -24,6 +24,7 @@ __all__ = [
     "TextInfo",
     "TextStream",
     "batchify",
+    "check_length",
     "evaluation_batches",
     "in_terms_of",
     "open_data",

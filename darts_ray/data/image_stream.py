@@ -11,6 +11,7 @@ from torch import Tensor
 from darts_ray.config import AugmentConfig
 from darts_ray.data.augment import Normalise, crop_and_flip, cutout_, sample_transform
 from darts_ray.data.dataset import ImageInfo, Split
+from darts_ray.data.doubts import warn_of_doubts
 from darts_ray.errors import CheckpointError, DataError
 
 Batch = tuple[Tensor, Tensor]
@@ -61,6 +62,8 @@ class ImageStream:
                 f"A batch of {batch_size} does not fit into {len(indices)} images: lower "
                 "batch_size or use more data."
             )
+        if augment is not None:  # a stream that trains
+            warn_of_doubts(info, augment)
         self._split = split
         self._indices = indices.cpu()
         self._batch_size = batch_size

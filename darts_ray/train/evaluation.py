@@ -52,6 +52,15 @@ class EvaluationSettings:
             channels_last=layout == torch.channels_last,
         )
 
+    @classmethod
+    def of_test(
+        cls, config: RetrainConfig, device: torch.device, batch_size: int | None = None
+    ) -> EvaluationSettings:
+        """Return what a configuration says of tests; a batch size given here takes precedence."""
+        settings = cls.of_validation(config, device)
+        size = batch_size or config.test_batch_size or settings.batch_size
+        return replace(settings, batch_size=size)
+
 
 def evaluate_network(
     network: nn.Module,
@@ -80,9 +89,7 @@ def evaluate_network(
         DataError: there is no test set, or it does not fit.
         NonFiniteLossError: the test loss is NaN or infinite.
     """
-    settings = EvaluationSettings.of_validation(config, device)
-    size = batch_size or config.test_batch_size or settings.batch_size
-    settings = replace(settings, batch_size=size)
+    settings = EvaluationSettings.of_test(config, device, batch_size)
     trace = LossTrace("test loss", 0)
     if isinstance(data, TextData):
         return score_text(network, data.open_test(), settings, "test", trace)

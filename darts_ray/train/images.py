@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from darts_ray.config import RetrainConfig
 from darts_ray.config.retrain import ConvNetworkConfig
-from darts_ray.data import ImageData, ImageStream, evaluation_batches, split_indices
+from darts_ray.data import (
+    ImageData,
+    ImageInfo,
+    ImageStream,
+    evaluation_batches,
+    split_indices,
+)
+from darts_ray.errors import ConfigError
 from darts_ray.nn import Batch, ConvNetwork, ImageNetNetwork
 from darts_ray.runtime.device import image_layout
 from darts_ray.runtime.losses import LossTrace
@@ -34,6 +42,7 @@ class ImageTask:
         device: where batches are made.
 
     Raises:
+        ConfigError: the network cannot train on batches as small as there are.
         DataError: a part is empty, or smaller than one batch.
     """
 
@@ -71,6 +80,8 @@ class ImageTask:
             drop_last=len(train) % batch_size == 1,  # batch norm cannot normalise one image
             channels_last=self._settings.channels_last,
         )
+        if _smallest_part(len(train), config) == 1:
+            _check_single_image(network, data.info)
         forward = network.forward_with_auxiliary
         self._forward = torch.compile(forward) if config.compile else forward
         self._hits = torch.zeros((), dtype=torch.int64, device=device)
@@ -146,3 +157,34 @@ class ImageTask:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self._stream.load_state_dict(state)
+
+
+def _smallest_part(num: int, config: RetrainConfig) -> int:
+    """Return the size of the smallest part of a batch that an epoch over `num` images holds."""
+    batch_size = config.batch_size * config.optim.accumulate
+    last = num % batch_size
+    sizes = [batch_size] if last < 2 else [batch_size, last]  # a last single image is left out
+    return min(size // -(-size // config.batch_size) for size in sizes)
+
+
+def _check_single_image(network: ConvNetwork | ImageNetNetwork, info: ImageInfo) -> None:
+    """Insist that a training step with a single image is possible.
+
+    Raises:
+        ConfigError: a map has become a single pixel, and batch normalisation has nothing to
+            normalise one value by.
+    """
+    trial = copy.deepcopy(network).train()
+    trial.drop_path = 0.0
+    parameter = next(trial.parameters())
+    image = torch.zeros(1, info.channels, *info.image_size).to(parameter)
+    try:
+        with torch.no_grad():
+            trial.forward_with_auxiliary(image)
+    except ValueError as error:
+        head = " (its auxiliary head included)" if network.auxiliary_head is not None else ""
+        raise ConfigError(
+            "batch_size: some batches would hold, or be cut into parts of, a single image, which"
+            f" this network{head} cannot normalise where its maps are a single pixel. Choose a"
+            " larger batch_size, or network.auxiliary: false."
+        ) from error

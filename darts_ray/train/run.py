@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from darts_ray.config import RetrainConfig
-from darts_ray.data import ImageData, TextData
+from darts_ray.data import ImageData, TextData, check_length
 from darts_ray.errors import CheckpointError, NonFiniteLossError
 from darts_ray.nn import ConvNetwork, ImageNetNetwork, RecurrentNetwork
 from darts_ray.runtime.device import resolve_device
@@ -25,7 +25,7 @@ from darts_ray.train.averaging import WeightAverage
 from darts_ray.train.build import build_network, describe_network
 from darts_ray.train.checkpoint import save_checkpoint
 from darts_ray.train.convergence import Convergence
-from darts_ray.train.evaluation import evaluate_network
+from darts_ray.train.evaluation import EvaluationSettings, evaluate_network
 from darts_ray.train.images import ImageTask
 from darts_ray.train.schedules import learning_rate
 from darts_ray.train.task import Task
@@ -69,8 +69,7 @@ class RetrainRun:
         data: ImageData | TextData,
         device: torch.device | None = None,
     ) -> None:
-        if config.test_at_end:
-            data.check_test()
+        num_test = data.check_test() if config.test_at_end else None
         self.config = config
         self.device = device or resolve_device(config.device)
         self.epochs = config.epochs
@@ -84,6 +83,9 @@ class RetrainRun:
         # initialised on the CPU, so a seed means the same network on every device
         self.network = build_network(config, data.info).to(self.device)
         self._task = _make_task(config, data, self.network, self.device)
+        if num_test is not None and isinstance(data, TextData):
+            # what would fail after the last epoch is told before the first
+            check_length(num_test, EvaluationSettings.of_test(config, self.device).batch_size)
         self._optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=self._optim.lr,

@@ -336,3 +336,14 @@ def test_a_comment_behind_a_list_or_quotes_is_refused(study_file: Path) -> None:
     for value in ("[0, 1] # two", "'runs' #1"):
         with pytest.raises(ConfigError, match="would be lost"):
             load_config(study_file, [f"seeds={value}"])
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["seeds=[SEED]", "select.seeds=[SEED]", "retrain.seeds=[SEED]", "data.split_seed=SEED"],
+)
+def test_seeds_are_bounded(study_file: Path, place: str) -> None:
+    load_config(study_file, [place.replace("SEED", str(2**63 - 1))])
+    for seed in (2**63, 2**64, 2**70, -1):
+        with pytest.raises(ConfigError, match=r"should be (less|greater) than"):
+            load_config(study_file, [place.replace("SEED", str(seed))])

@@ -245,6 +245,26 @@ def test_too_large_batches_and_too_small_images_are_told_before_training() -> No
         RetrainRun(image_config(network={"auxiliary": True}), make_images())
 
 
+@pytest.mark.parametrize(
+    ("num", "changes"),
+    [
+        (6, {"batch_size": 1}),
+        (7, {"batch_size": 2, "optim": {"accumulate": 2}}),  # 4 images, then 3 as 2 and 1
+    ],
+)
+def test_single_images_that_cannot_be_normalised_are_told_before_training(
+    num: int, changes: dict[str, Any]
+) -> None:
+    # of 32x32 images the auxiliary head's last map is a single pixel
+    config = image_config(network={"auxiliary": True}, **changes)
+    with pytest.raises(ConfigError, match=r"batch_size: .*single image.*auxiliary"):
+        RetrainRun(config, make_images(num, 32))
+    run = RetrainRun(image_config(**changes), make_images(num, 32))
+    assert run.run_epoch()["train_loss"] > 0
+    # larger images leave more to normalise
+    RetrainRun(config, make_images(num, 48)).run_epoch()
+
+
 def test_test_set_is_read_once_after_the_last_epoch() -> None:
     opened: list[int] = []
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 from typing import Any
 
@@ -252,3 +253,10 @@ def test_short_texts_are_told_before_training() -> None:
         RetrainRun(text_config(batch_size=100), make_text())
     with pytest.raises(DataError, match="too short"):
         RetrainRun(text_config(eval_batch_size=50), make_text())  # 60 validation tokens
+
+
+def test_a_test_text_that_is_too_short_is_told_before_training() -> None:
+    data = dataclasses.replace(make_text(), test_checker=lambda: 7)
+    with pytest.raises(DataError, match="7 tokens is too short for a batch of 4"):
+        RetrainRun(text_config(), data)
+    RetrainRun(text_config(test_batch_size=3), data)

@@ -147,12 +147,21 @@ class TextStream:
         return min(max(length, min(MIN_LENGTH, self._bptt)), self._bptt + MAX_EXCESS)
 
 
-def _matrix(tokens: Tensor, batch_size: int, min_rows: int) -> Tensor:
-    if len(tokens) < min_rows * batch_size:
+def check_length(num_tokens: int, batch_size: int, min_rows: int = 2) -> None:
+    """Insist that a text fills so many rows of a batch; two are needed for one prediction.
+
+    Raises:
+        DataError: it is too short.
+    """
+    if num_tokens < min_rows * batch_size:
         raise DataError(
-            f"A text of {len(tokens)} tokens is too short for a batch of {batch_size}: it takes "
+            f"A text of {num_tokens} tokens is too short for a batch of {batch_size}: it takes "
             f"at least {min_rows} tokens per column. Lower batch_size or use more text."
         )
+
+
+def _matrix(tokens: Tensor, batch_size: int, min_rows: int) -> Tensor:
+    check_length(len(tokens), batch_size, min_rows)
     return batchify(tokens, batch_size)
 
 
