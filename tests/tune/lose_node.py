@@ -7,6 +7,7 @@ A process of its own, because Ray keeps in the process whether clusters ask for 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,30 @@ def check_preflight(folder: Path, storage: Path) -> None:
         preflight(greedy, str(storage))
     # one disk serves all nodes of this cluster, so what another node sees is made up
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "darts_ray.tune.cluster.preflight._probe_node", lambda *_: ("no such file", "")
-        )
+        patch.setattr("darts_ray.tune.cluster.nodes._probe_node", lambda *_: ("no such file", ""))
         with pytest.raises(StudyError, match="must be on a shared file system"):
             preflight(study, str(storage))
+
+
+def check_slow_node(folder: Path, storage: Path, told: list[str]) -> None:
+    """A node that reads a large folder is waited for; one that never answers is not."""
+
+    def slow(*_: Any) -> tuple[str, str]:
+        time.sleep(3)
+        return "", ""
+
+    study = stub_study(folder, resources=SHARED, tracking={"enabled": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("darts_ray.tune.cluster.nodes._probe_node", slow)
+        patch.setattr("darts_ray.tune.cluster.nodes.PROGRESS_S", 0.5)
+        patch.setattr("darts_ray.tune.cluster.nodes.logger.warning", lambda *a: told.append(a[0]))
+        patch.setattr("darts_ray.tune.cluster.nodes.PROBE_S", 1.0)
+        patch.setattr("darts_ray.tune.cluster.nodes.PROBE_S_PER_IMAGE", 1.0)  # of 100 images
+        preflight(study, str(storage))
+        patch.setattr("darts_ray.tune.cluster.nodes.PROBE_S_PER_IMAGE", 0.0)
+        with pytest.raises(ResourceError, match="no answer within 1 s"):
+            preflight(study, str(storage))
+    assert any("are still reading the data" in text for text in told)
 
 
 def check_lost_node(cluster: Cluster, folder: Path, storage: Path) -> None:
@@ -107,6 +127,7 @@ if __name__ == "__main__":
         check_growth(cluster, place, place / "runs" / "study")
         cluster.wait_for_nodes()
         check_preflight(place, place / "runs" / "study")
+        check_slow_node(place, place / "runs" / "study", [])
         check_lost_node(cluster, place, place / "runs" / "study")
         print("the study survived")
     finally:

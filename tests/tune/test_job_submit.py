@@ -34,10 +34,15 @@ SMALL = (
 
 @pytest.fixture
 def environment(short_folder: Path) -> dict[str, str]:
-    home = short_folder / "submitter"  # where the head writes its token and the submitter reads it
+    """A user with a token, which the head asks for because it is there when it starts."""
+    home = short_folder / "submitter"
     home.mkdir()
     inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-    return {**inherited, "HOME": str(home)}
+    environment = {**inherited, "HOME": str(home)}
+    command = [*RAY, "get-auth-token", "--generate"]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    assert (home / ".ray" / "auth_token").exists()
+    return environment
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def dashboard(short_folder: Path, tmp_path: Path, environment: dict[str, str]) -
                 process.kill()
 
 
-def test_a_submitted_job_runs_a_study_to_the_end(
+def test_a_job_submitted_with_a_token_runs_a_study_to_the_end(
     tmp_path: Path, dashboard: str, environment: dict[str, str]
 ) -> None:
     empty = tmp_path / "empty"
@@ -84,10 +89,21 @@ def test_a_submitted_job_runs_a_study_to_the_end(
     config = f"{REPOSITORY}/configs/quickstart.yaml"
     words = [w for value in (*SMALL, f"output={tmp_path}/runs") for w in ("--set", value)]
     submit = [*RAY, "job", "submit", "--address", dashboard, "--working-dir", str(empty)]
+    without = subprocess.run(
+        [*submit, "--", "true"],
+        cwd=empty,
+        env={**environment, "HOME": str(empty)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert without.returncode != 0
+    assert "Missing authentication token" in without.stderr, without.stderr
     done = subprocess.run(
         [*submit, "--", *study, config, *words],
         cwd=empty,
-        env=environment,
+        env={**environment, "RAY_AUTH_MODE": "token"},
         capture_output=True,
         text=True,
         timeout=400,

@@ -8,29 +8,24 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from darts_ray.config import DataConfig, StudyConfig
+from darts_ray.config import StudyConfig
 from darts_ray.data import ImageInfo, TextInfo, open_data
-from darts_ray.errors import DataError, ResourceError, StudyError, TrackingError
-from darts_ray.location import child_location
+from darts_ray.errors import ResourceError, StudyError, TrackingError
 from darts_ray.nn import num_weights
 from darts_ray.search import build_supernet
 from darts_ray.tracking import check_server
 from darts_ray.train import build_network
 from darts_ray.tune.cluster.capacity import wait_for_nodes
+from darts_ray.tune.cluster.nodes import check_nodes
 from darts_ray.tune.search_space import make_scheduler, make_searcher
 
 BYTES_PER_WEIGHT = 12
 """float32 value and momentum in the state, and the value once more in network.pt."""
-
-PROBE_TIMEOUT_S = 300.0
-"""A node that has not answered by then counts as unreachable; its data may need decoding first."""
 
 logger = logging.getLogger("darts_ray.tune")
 
@@ -73,7 +68,7 @@ def preflight(
         _check_disk(Path(storage), needed - _bytes_held(Path(storage), num_trials))
     with _probe_file(storage) as name:
         if len(nodes) > 1:
-            _check_nodes(nodes, study.data, storage, name)
+            check_nodes(nodes, study.data, info, storage, name)
 
 
 def checkpoint_bytes(
@@ -174,62 +169,3 @@ def _missing_folders(storage: str) -> list[Path]:
         return []
     folder = Path(storage)
     return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
-def _check_nodes(
-    nodes: list[dict[str, Any]], data: DataConfig, storage: str, probe_name: str
-) -> None:
-    """Read the probe file and the data on every node."""
-    answers = {}
-    for node in nodes:
-        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        probe = ray.remote(num_cpus=0, max_retries=0)(_probe_node)
-        answers[probe.options(scheduling_strategy=here).remote(data, storage, probe_name)] = node
-    ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_TIMEOUT_S)
-    if late:
-        names = ", ".join(answers[answer]["NodeManagerAddress"] for answer in late)
-        raise ResourceError(
-            f"Nodes {names}: no answer within {PROBE_TIMEOUT_S:.0f} s. Look at their health with"
-            " `ray status`, or remove them."
-        )
-    for answer in ready:
-        address = answers[answer]["NodeManagerAddress"]
-        try:
-            storage_error, data_error = ray.get(answer)
-        except ray.exceptions.RayError as error:
-            raise ResourceError(
-                f"Node {address}: a task cannot run there: {str(error).splitlines()[0]} Is"
-                " darts_ray installed on every node, in the same version?"
-            ) from error
-        if storage_error:
-            raise StudyError(
-                f"output: node {address} does not see {storage} ({storage_error}). With several"
-                " nodes the output must be on a shared file system or at a URI such as"
-                " s3://bucket/runs."
-            )
-        if data_error:
-            raise DataError(
-                f"data: node {address} cannot read it: {data_error} Put the data on a shared file"
-                " system, or at the same path on every node."
-            )
-
-
-def _probe_node(data: DataConfig, storage: str, probe_name: str) -> tuple[str, str]:
-    """Return what is wrong with storage and data as one node sees them; empty where all is well.
-
-    The data's cache is made on the way, so trials find it.
-    """
-    storage_error = data_error = ""
-    try:
-        place = child_location(storage, probe_name)
-        fs, path = pyarrow.fs.FileSystem.from_uri(place)
-        with fs.open_input_stream(path, compression=None) as stream:
-            if bytes(stream.read()).decode() != probe_name:
-                storage_error = "another folder is at that place"
-    except (OSError, pa.ArrowException) as error:
-        storage_error = str(error)
-    try:
-        open_data(data)
-    except DataError as error:
-        data_error = str(error)
-    return storage_error, data_error
