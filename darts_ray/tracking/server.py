@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from darts_ray.errors import TrackingError
 
 _SQLITE = "sqlite:///"
@@ -49,9 +51,14 @@ def open_client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     folder = sqlite_folder(uri)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    if folder is None:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    # why: whoever comes first makes the tables, and two at once spoil the file for good
+    with FileLock(folder / ".mlflow.lock"):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
 
 
 def check_server(uri: str) -> None:

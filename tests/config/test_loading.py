@@ -135,12 +135,6 @@ def test_shipped_configs_load(file: Path) -> None:
     assert isinstance(load_config(file), StudyConfig)
 
 
-def test_cluster_files_are_yaml() -> None:
-    files = sorted((CONFIGS / "cluster").glob("*.yaml"))
-    assert len(files) == 2
-    assert all(isinstance(parse_yaml(file.read_text(), file.name), dict) for file in files)
-
-
 @pytest.mark.parametrize(
     ("override", "part"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -144,3 +146,27 @@ def test_sqlite_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert resolve_uri(f"sqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
     assert resolve_uri("https://server:5000") == "https://server:5000"
     assert sqlite_uri(tmp_path / "runs") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+
+
+def test_two_studies_may_make_the_store_at_once(tmp_path: Path) -> None:
+    ask = f"""
+import sys, time
+from pathlib import Path
+import mlflow.store.tracking.sqlalchemy_store  # takes seconds, and is not what is raced for
+from darts_ray.tracking.server import open_client, sqlite_uri
+folder = Path({str(tmp_path)!r})
+(folder / f"ready-{{sys.argv[1]}}").touch()
+while len(list(folder.glob("ready-*"))) < 2:
+    time.sleep(0.001)
+print([e.name for e in open_client(sqlite_uri(folder)).search_experiments()])
+"""
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", ask, str(number)], stdout=subprocess.PIPE, text=True
+        )
+        for number in range(2)
+    ]
+    for process in both:
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0
+        assert said.strip() == "['Default']"
