@@ -155,6 +155,11 @@ class StudyFolder:
                 f"Study folder {self}: another driver is working on this study. Wait for it or"
                 " stop it."
             ) from error
+        except OSError as error:
+            raise StudyError(
+                f"Study folder {self}: cannot be written: {error}. Mend its permissions, or copy"
+                " it to a place of your own."
+            ) from error
         try:
             yield
         finally:

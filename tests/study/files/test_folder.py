@@ -120,3 +120,18 @@ def test_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert child_location("/a/b", "c") == "/a/b/c"
     with pytest.raises(StudyError, match="cannot be reached"):
         StudyFolder("ftp9://nowhere/x")
+
+
+@pytest.mark.parametrize("hindrance", ["taken", "read-only"])
+def test_a_folder_that_cannot_be_locked_is_one_clear_error(hindrance: str, tmp_path: Path) -> None:
+    place = tmp_path / "s"
+    place.mkdir()
+    if hindrance == "taken":  # as anyone meets it, root included
+        (place / LOCK_FILE).mkdir()
+    elif os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    else:
+        place.chmod(0o555)
+    with pytest.raises(StudyError, match=r"cannot be written: .*Mend its permissions"):
+        with StudyFolder(place).lock():
+            pass
