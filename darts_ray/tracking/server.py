@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from darts_ray.errors import TrackingError
+from darts_ray.errors import ConfigError, TrackingError
 
 _SQLITE = "sqlite:///"
+_ESCAPE = re.compile("%[0-9a-fA-F]{2}")  # what SQLAlchemy takes for another character
 
 # Each may be set in the environment to something else. The queue in front of the client retries
 # for as long as it takes; a client that retries too would only make every outage slower to notice.
@@ -24,7 +26,18 @@ _ENVIRONMENT = {
 
 
 def sqlite_uri(folder: Path) -> str:
-    """Return the tracking URI of the embedded store `mlflow.db` in a local folder."""
+    """Return the tracking URI of the embedded store `mlflow.db` in a local folder.
+
+    Raises:
+        ConfigError: in a URI the folder's path would mean another one, and so would the file.
+    """
+    path = str(folder.resolve())
+    if "?" in path or _ESCAPE.search(path):
+        raise ConfigError(
+            f"output: {path} holds a `?` or a `%` with two digits, and MLflow would put its SQLite"
+            " file elsewhere. Choose another output, name a tracking server (tracking.uri), or set"
+            " tracking.enabled=false."
+        )
     return f"{_SQLITE}{folder.resolve() / 'mlflow.db'}"
 
 

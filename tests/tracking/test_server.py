@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from darts_ray.config import ResourcesSection
-from darts_ray.errors import TrackingError
+from darts_ray.errors import ConfigError, TrackingError
 from darts_ray.study import load_study, run_study
 from darts_ray.study.run import stages
 from darts_ray.tracking import StudyTracker, check_server, sqlite_uri
@@ -170,3 +170,19 @@ print([e.name for e in open_client(sqlite_uri(folder)).search_experiments()])
         said, _ = process.communicate(timeout=240)
         assert process.returncode == 0
         assert said.strip() == "['Default']"
+
+
+@pytest.mark.parametrize("name", ["runs?", "a?b=c", "50%20", "%3f"])
+def test_a_folder_that_a_uri_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"output: .*its SQLite file elsewhere"):
+        sqlite_uri(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["runs #1", "100% sure"])
+def test_other_folders_hold_their_file(tmp_path: Path, name: str) -> None:
+    tracker = StudyTracker(sqlite_uri(tmp_path / name), "x", "study", tmp_path / "queue")
+    tracker.start_study({})
+    tracker.end_study("FINISHED")
+    assert tracker.close()
+    assert (tmp_path / name / "mlflow.db").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {name, "queue"}

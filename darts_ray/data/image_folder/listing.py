@@ -55,6 +55,12 @@ def class_folders(root: Path) -> tuple[str, ...]:
             f"train/CLASS/*.jpg and val/CLASS/*.jpg{_beside(root)}."
         ) from error
     names = tuple(entry.name for entry in entries if _is_folder(entry))
+    for name in names:
+        if not name.isprintable():
+            raise DataError(
+                f"{root}: the folder {name!r} cannot name a class, as it holds bytes that are no"
+                " UTF-8 or control characters: rename it."
+            )
     if not names:
         flat = sum(entry.name.lower().endswith(SUFFIXES) for entry in entries)
         images = f" The {flat} images in it belong into such folders." if flat else ""

@@ -117,7 +117,7 @@ class ParquetSource:
         for shard, own in zip(shards, given, strict=True):
             if own.names is None:
                 raise DataError(
-                    f"{shard.path}: its labels are bare numbers, but {where} names its classes"
+                    f"{shard.path}: its labels are bare numbers, but classes have names in {where}"
                     f" ({listed(names)}): write the same metadata into all files."
                 )
             mapping = label_map(own.names, names, str(shard.path), where)

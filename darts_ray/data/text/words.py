@@ -28,6 +28,8 @@ def read_words(folder: Path, part: TextPart) -> list[str]:
     file = folder / f"{part}.txt"
     try:
         content = file.read_bytes()
+        if content and (kind := recognise(content[:512])):
+            raise DataError(f"{file}: is {kind}.")
         text = decode_text(content)
     except NotTextError as error:
         raise DataError(f"{file}: {error}.") from error
@@ -36,8 +38,6 @@ def read_words(folder: Path, part: TextPart) -> list[str]:
             f"{file}: cannot be read: {error.strerror or error}. data.path must name a folder "
             "with train.txt, valid.txt and test.txt."
         ) from error
-    if content and (kind := recognise(content[:512])):
-        raise DataError(f"{file}: is {kind}.")
     words = [word for line in text.removesuffix("\n").split("\n") for word in (*line.split(), EOS)]
     if all(word == EOS for word in words):
         raise DataError(f"{file}: holds no words.")

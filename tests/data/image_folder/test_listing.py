@@ -1,6 +1,7 @@
 """What people and tools leave in image folders."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,13 @@ def test_what_only_has_an_images_name(folder: Path) -> None:
     place.unlink()
     place.mkdir()
     with pytest.raises(DataError, match=r"ant/new.png: has the name of an image, but is no file"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines"])
+def test_names_that_no_file_can_hold(folder: Path, name: bytes) -> None:
+    os.mkdir(os.fsencode(folder / "train") + b"/" + name)
+    with pytest.raises(DataError, match=r"cannot name a class"):
         opened(folder)
 
 

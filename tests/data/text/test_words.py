@@ -112,6 +112,21 @@ def test_utf16_without_a_mark_is_refused(tmp_path: Path, encoding: str) -> None:
         opened(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x1f\x8b\x08\0" * 9, "gunzip"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"<!DOCTYPE html><p>Sign in", "an HTML page"),
+    ],
+)
+def test_other_files_are_no_texts(tmp_path: Path, content: bytes, message: str) -> None:
+    write_text(tmp_path, valid="the\n")
+    (tmp_path / "train.txt").write_bytes(content)
+    with pytest.raises(DataError, match=f"train.txt: is .*{message}"):
+        opened(tmp_path)
+
+
 def test_english_is_a_connected_text_with_three_parts() -> None:
     data = open_data(DataConfig(source="english"))
     assert isinstance(data, TextData)
