@@ -10,6 +10,7 @@ from darts_ray.data.dataset import (
     TextInfo,
     split_indices,
 )
+from darts_ray.data.image_folder.opening import accept_listing, shared_listing
 from darts_ray.data.image_stream import ImageStream, evaluation_batches
 from darts_ray.data.opening import open_data, open_images, open_text
 from darts_ray.data.text.stream import TextStream, batchify, check_length, text_batches
@@ -23,6 +24,7 @@ __all__ = [
     "TextData",
     "TextInfo",
     "TextStream",
+    "accept_listing",
     "batchify",
     "check_length",
     "evaluation_batches",
@@ -30,6 +32,7 @@ __all__ = [
     "open_data",
     "open_images",
     "open_text",
+    "shared_listing",
     "split_indices",
     "text_batches",
 ]

@@ -74,8 +74,8 @@ def cached_images(folder: Path, key: str, decode: Callable[[], Decoded]) -> Cach
         # Another process may have written it while this one waited.
         if (cached := _open_sound(file)) is None:
             decoded = decode()
-            with _writable(folder):
-                _write_atomically(file, lambda temporary: _write(temporary, decoded))
+            with writable(folder):
+                write_atomically(file, lambda temporary: _write(temporary, decoded))
                 cached = _open(file)
     return cached
 
@@ -91,8 +91,8 @@ def cached_json(folder: Path, key: str, make: Callable[[], object]) -> Any:
         with _locked(folder, key):
             if (text := _sound_json(file)) is None:
                 made = text = json.dumps(make())
-                with _writable(folder):
-                    _write_atomically(file, lambda temporary: temporary.write_text(made))
+                with writable(folder):
+                    write_atomically(file, lambda temporary: temporary.write_text(made))
     return json.loads(text)
 
 
@@ -113,7 +113,7 @@ def _sound_json(file: Path) -> str | None:
 def _locked(folder: Path, key: str) -> Iterator[None]:
     """Keep other processes from making the same file; errors of the block stay what they are."""
     lock = FileLock(folder / f"{key}.lock")
-    with _writable(folder):
+    with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
@@ -123,7 +123,7 @@ def _locked(folder: Path, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
+def writable(folder: Path) -> Iterator[None]:
     """Turn what the system says against writing into a DataError."""
     try:
         yield
@@ -134,7 +134,7 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _write_atomically(file: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, then give it its final name."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:

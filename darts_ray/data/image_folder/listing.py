@@ -8,13 +8,13 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from darts_ray.data.classes import listed
+from darts_ray.data.image_folder.remembered import Listing, listing_file, recall, remember
 from darts_ray.data.sources.base import chosen_rows
 from darts_ray.errors import DataError
 
@@ -30,15 +30,6 @@ _TOOL_FOLDERS = (
     *("system volume information", "__pycache__", "#snapshot", "@tmp"),
 )
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The images below one folder: paths relative to it, and int64 labels, by file."""
-
-    files: NDArray[np.bytes_]
-    labels: NDArray[np.int64]
-    fingerprint: str
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
@@ -68,19 +59,33 @@ def class_folders(root: Path) -> tuple[str, ...]:
     return names
 
 
-def list_images(root: Path, names: Sequence[str], maximum: int | None, seed: int) -> Listing:
-    """List the images of all classes.
+def list_images(
+    root: Path, names: Sequence[str], maximum: int | None, seed: int, *, cache: Path
+) -> Listing:
+    """List the images of all classes, or recall the listing of a large folder.
 
     Args:
         root: the folder with the class folders.
         names: classes by label; those without a folder are left out.
         maximum: how many images to choose, at most.
         seed: of the choice.
+        cache: the cache folder.
 
     Raises:
         DataError: a class folder has no image that can be read, or holds them in folders of its
             own; a file with an image's name is empty, no file, or a link that leads nowhere.
     """
+    file = listing_file(cache, root, names)
+    listing = None if file is None else recall(file)
+    if listing is None:
+        listing = _list(root, names)
+        if file is not None:
+            remember(file, listing)
+    rows = chosen_rows(len(listing.files), maximum, seed)
+    return replace(listing, files=listing.files[rows], labels=listing.labels[rows])
+
+
+def _list(root: Path, names: Sequence[str]) -> Listing:
     files: list[bytes] = []
     labels: list[int] = []
     ignored: Counter[str] = Counter()
@@ -98,8 +103,7 @@ def list_images(root: Path, names: Sequence[str], maximum: int | None, seed: int
     if ignored:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(ignored.items()))
         _log.warning("%s: files that are not read: %s", root, kinds)
-    rows = chosen_rows(len(files), maximum, seed)
-    return Listing(np.array(files)[rows], np.array(labels)[rows], digest.hexdigest())
+    return Listing(np.array(files), np.array(labels, dtype=np.int64), digest.hexdigest())
 
 
 def _images(folder: Path, ignored: Counter[str]) -> list[tuple[str, int]]:

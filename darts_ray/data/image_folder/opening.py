@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from darts_ray.config import DataConfig
-from darts_ray.data.cache import cache_folder, cached_json
+from darts_ray.data.cache import cache_folder, cached_json, writable, write_atomically
 from darts_ray.data.classes import listed, renamed
 from darts_ray.data.dataset import ImageData, ImageInfo
-from darts_ray.data.image_folder.listing import Listing, class_folders, list_images
+from darts_ray.data.image_folder.listing import class_folders, list_images
+from darts_ray.data.image_folder.remembered import Listing, listing_file
 from darts_ray.data.image_folder.split import FolderSplit, FolderView
 from darts_ray.data.normalisation import (
     Normalisation,
@@ -44,7 +45,8 @@ def open_folder(config: DataConfig) -> ImageData:
     """
     root = _folder(config, "train")
     folders = class_folders(root)
-    listing = list_images(root, folders, config.max_train, config.split_seed)
+    cache = cache_folder(config.cache_dir)
+    listing = list_images(root, folders, config.max_train, config.split_seed, cache=cache)
     view = _view(root, listing, config)
     split = _split(root, listing, view, config)
     channels, height, width = view.shape
@@ -72,6 +74,37 @@ def open_folder(config: DataConfig) -> ImageData:
     )
 
 
+def shared_listing(config: DataConfig) -> tuple[str, bytes] | None:
+    """Return the training images' listing as this machine keeps it, for another one's cache.
+
+    Returns:
+        The file's name and content; None where none is kept.
+    """
+    if config.source != "image_folder":
+        return None
+    root = _folder(config, "train")
+    file = listing_file(cache_folder(config.cache_dir), root, class_folders(root))
+    if file is None or not file.exists():
+        return None
+    return file.name, file.read_bytes()
+
+
+def accept_listing(config: DataConfig, listing: tuple[str, bytes] | None) -> None:
+    """Put another machine's listing into the cache; it serves if the folders are the same here.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    if listing is None:
+        return
+    name, content = listing
+    file = cache_folder(config.cache_dir) / name
+    if not file.exists():
+        with writable(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, lambda place: place.write_bytes(content))
+
+
 def _folder(config: DataConfig, part: Part) -> Path:
     assert config.path is not None
     name = "train" if part == "train" else (config.test_part or "val")
@@ -88,7 +121,8 @@ def _open_test(
             f"{root / unknown[0]}: train has no such class; remove or rename it."
             f" {root} has: {listed(present)}. The training set has: {listed(names)}."
         )
-    listing = list_images(root, names, config.max_test, config.split_seed)
+    cache = cache_folder(config.cache_dir)
+    listing = list_images(root, names, config.max_test, config.split_seed, cache=cache)
     return _split(root, listing, view, config), listing
 
 

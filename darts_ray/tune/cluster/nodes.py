@@ -12,7 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from darts_ray.config import DataConfig
-from darts_ray.data import ImageInfo, TextInfo, open_data
+from darts_ray.data import ImageInfo, TextInfo, accept_listing, open_data, shared_listing
 from darts_ray.errors import DataError, ResourceError, StudyError
 from darts_ray.location import child_location
 
@@ -54,11 +54,13 @@ def check_nodes(
         StudyError: a node does not see the study folder.
         DataError: a node cannot read the data.
     """
+    # why: to list a million images once is enough for a file server
+    listing = ray.put(shared_listing(data))
     answers = {}
     for node in nodes:
         here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         probe = ray.remote(num_cpus=0, max_retries=0)(_probe_node)
-        answer = probe.options(scheduling_strategy=here).remote(data, storage, probe_name)
+        answer = probe.options(scheduling_strategy=here).remote(data, listing, storage, probe_name)
         answers[answer] = node["NodeManagerAddress"]
     for answer in _wait(answers, probe_limit(info)):
         address = answers[answer]
@@ -105,7 +107,9 @@ def _wait(answers: dict[Any, str], limit_s: float) -> list[Any]:
     return list(answers)
 
 
-def _probe_node(data: DataConfig, storage: str, probe_name: str) -> tuple[str, str]:
+def _probe_node(
+    data: DataConfig, listing: tuple[str, bytes] | None, storage: str, probe_name: str
+) -> tuple[str, str]:
     """Return what is wrong with storage and data as one node sees them; empty where all is well.
 
     The data's cache is made on the way, so trials find it.
@@ -120,6 +124,7 @@ def _probe_node(data: DataConfig, storage: str, probe_name: str) -> tuple[str, s
     except (OSError, pa.ArrowException) as error:
         storage_error = str(error)
     try:
+        accept_listing(data, listing)
         open_data(data)
     except DataError as error:
         data_error = str(error)
