@@ -11,9 +11,11 @@ import numpy as np
 
 from darts_ray.config import StudyConfig
 from darts_ray.space import Genotype, derive, resolve_space, softmax_alphas
-from darts_ray.study.files import record as records
+from darts_ray.study.files import entries
+from darts_ray.study.files.exported import Exported
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.record import Record, StageState, cell_name
 from darts_ray.study.files.study import (
     ALPHAS_FILE,
     RESULTS_FILE,
@@ -118,36 +120,38 @@ def write_study(
     """Write the files that a study of these trials leaves."""
     config = resolve_paths(config)
     folder, measure = StudyFolder.of(config), Measure.of(config.data)
-    entries = records.search_entries(searches, measure, lambda genotype: 3_349_342)
-    entries = records.with_select_scores(entries, selects, measure)
-    retrained = records.retrain_entries(retrains)
-    record: dict[str, Any] = {
-        "search": entries,
-        "winner": records.choose_winner(entries, measure, selected=bool(selects)),
-        "retrain": retrained,
-        "failed": records.failures("search", searches),
-        "stages": {
-            "search": {"seconds": 812.0, "finished": True, "num_trials": len(searches)},
-            "select": {"seconds": 71.0, "finished": True, "num_trials": len(selects)},
-            "retrain": {"seconds": 19.0, "finished": bool(retrains), "num_trials": len(retrains)},
-        },
-    }
+    found = entries.search_entries(searches, measure, lambda genotype: 3_349_342)
+    found = entries.with_select_scores(found, selects, measure)
+    retrained = entries.retrain_entries(retrains)
+    export = None
     if exported:
-        best, reason = records.choose_exported(retrained, measure)
-        record["export"] = {
-            "file": "best.onnx",
-            "trial": best["trial"],
-            "seed": best["seed"],
-            "reason": reason,
-            "opset": 20,
-            "tolerance": 1e-4,
-            "max_difference": 2.4e-6,
-            "batch_sizes": [1, 2, 7],
-            "checked_on": "training images",
-            "size_bytes": 13_400_000,
-            "int8": None,
-            "registered": "made-up, version 1",
-        }
+        best, reason = entries.choose_exported(retrained, measure)
+        export = Exported(
+            file="best.onnx",
+            trial=best.trial,
+            seed=best.seed,
+            reason=reason,
+            opset=20,
+            tolerance=1e-4,
+            max_difference=2.4e-6,
+            batch_sizes=(1, 2, 7),
+            checked_on="training images",
+            size_bytes=13_400_000,
+            registered="made-up, version 1",
+        )
+    record = Record(
+        search=found,
+        winner=entries.choose_winner(found, measure, selected=bool(selects)),
+        retrain=retrained,
+        failed=entries.failures("search", searches),
+        stages={
+            "search": StageState(812.0, len(searches), True),
+            "select": StageState(71.0, len(selects), True),
+            "retrain": StageState(19.0, len(retrains), bool(retrains)),
+        },
+        export=export,
+        settings=tuple(dict.fromkeys(outcome.setting for outcome in searches)),
+    )
     versions = {"darts_ray": "0.1.0", "torch": "2.15"}
     provenance = {"created": "2026-01-01", "versions": versions, "data_fingerprint": "abc123"}
     write_study_file(folder, config, provenance)
@@ -174,7 +178,7 @@ def finished_image_study(output: Path) -> StudyFolder:
             searches.append(search_outcome(trial, setting, seed, 8))
     derived = [outcome for outcome in searches if outcome.status == "done"]
     for index, outcome in enumerate(derived):
-        name = records.cell_name(Genotype.from_json(outcome.history[-1]["genotype"]))
+        name = cell_name(Genotype.from_json(outcome.history[-1]["genotype"]))
         selects += [
             training_outcome(
                 "select", f"{name}_seed-{seed}", outcome.setting, seed, 3,

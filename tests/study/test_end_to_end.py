@@ -18,7 +18,8 @@ from darts_ray.export import OnnxNetwork
 from darts_ray.study import StudyResult, load_study, resume_study, run_study
 from darts_ray.train import load_checkpoint
 from darts_ray.tune import TrialOutcome, run_trials, start_ray
-from tests.study.run.test_driver import tables, tiny
+from tests.study.run.conftest import tiny
+from tests.study.run.test_driver import tables
 
 pytestmark = [
     # Ray leaves its helper processes and their sockets to the end of the interpreter.
@@ -102,4 +103,4 @@ def test_every_trial_is_one_run_in_mlflow(studies: dict[str, StudyResult]) -> No
     database.close()
     results = load_study(folder).results.to_pandas()
     assert rows == [(results.groupby(["stage", "trial"]).ngroups,)]
-    assert load_study(folder).record["export"]["registered"] == "tiny, version 1"
+    assert load_study(folder).record.export.registered == "tiny, version 1"

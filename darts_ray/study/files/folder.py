@@ -127,6 +127,11 @@ class StudyFolder:
         pq.write_table(table, sink, compression="zstd", store_schema=False)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
+    def delete(self, name: str) -> None:
+        """Remove a file; nothing happens when there is none."""
+        if self.has(name):
+            self._guard(name, lambda: self._fs.delete_file(self._path(name)))
+
     def write_file(self, name: str, source: Path) -> None:
         """Copy a local file into the folder as `write_bytes` does."""
         self.write_bytes(name, source.read_bytes())

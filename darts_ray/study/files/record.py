@@ -1,85 +1,36 @@
-"""What genotypes.json says: every derived cell with its provenance and scores, and the winner."""
+"""The record, genotypes.json: every derived cell with its scores, the winner, the stages.
+
+It is the study's main state and outlives versions: it has types and a format number, and what an
+older version wrote is read as if this one had written it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
-from darts_ray.errors import TrialsFailedError
-from darts_ray.space import ConvGenotype, Genotype
-from darts_ray.study.files.measure import Measure
-from darts_ray.study.files.tables import scalars
-from darts_ray.tune import TrialOutcome
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
-Entry = dict[str, Any]
+from darts_ray.errors import StudyError
+from darts_ray.space import Genotype
+from darts_ray.study.files.exported import Exported
+
+FORMAT = 1
 NO_AXIS = "-"
 """The setting of a study without axes."""
+STAGES = ("search", "select", "retrain", "export", "report")
+TRAINING_STAGES = ("search", "select", "retrain")
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One distinct cell, however many searches derived it.
-
-    Attributes:
-        name: `cell-` and eight digits that follow from the genotype alone, so that its
-            trainings are found again whichever searches have found it.
-        genotype: the cell.
-        setting: of the first search that derived it.
-    """
-
-    name: str
-    genotype: Genotype
-    setting: str
+def _genotype(value: Any) -> Genotype:
+    return value if isinstance(value, Genotype) else Genotype.from_dict(value)
 
 
-def search_entries(
-    outcomes: Iterable[TrialOutcome], measure: Measure, num_parameters: Callable[[Genotype], int]
-) -> list[Entry]:
-    """Return one entry per search that ended with a genotype, ordered by trial.
-
-    Args:
-        outcomes: of the search stage.
-        measure: what the study is judged by.
-        num_parameters: size of the network that a genotype stands for.
-    """
-    entries: list[Entry] = []
-    sizes: dict[str, int] = {}
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.name):
-        if outcome.status != "done":
-            continue
-        last = outcome.history[-1]
-        genotype = Genotype.from_json(last["genotype"])
-        key = genotype.to_json()
-        if key not in sizes:
-            sizes[key] = num_parameters(genotype)
-        entries.append(
-            {
-                "trial": outcome.name,
-                "setting": outcome.setting,
-                "seed": outcome.seed,
-                "genotype": genotype.to_dict(),
-                measure.validation: last.get(measure.validation),
-                "num_skip": _num_skip(genotype),
-                "num_parameters": sizes[key],
-                "epochs": int(last["epoch"]),
-                "select_score": None,
-                "select_scores": [],
-            }
-        )
-    return entries
-
-
-def candidates(entries: Sequence[Mapping[str, Any]]) -> list[Candidate]:
-    """Return the distinct genotypes in the order of the searches that first derived them."""
-    found: dict[str, Candidate] = {}
-    for entry in entries:
-        genotype = Genotype.from_dict(entry["genotype"])
-        name = cell_name(genotype)
-        found.setdefault(name, Candidate(name, genotype, entry["setting"]))
-    return list(found.values())
+Cell = Annotated[Genotype, PlainValidator(_genotype), PlainSerializer(lambda cell: cell.to_dict())]
 
 
 def cell_name(genotype: Genotype) -> str:
@@ -87,157 +38,217 @@ def cell_name(genotype: Genotype) -> str:
     return f"cell-{hashlib.sha256(genotype.to_json().encode()).hexdigest()[:8]}"
 
 
-def with_select_scores(
-    entries: Sequence[Mapping[str, Any]], outcomes: Iterable[TrialOutcome], measure: Measure
-) -> list[Entry]:
-    """Return the entries with the scores of their genotypes' short retrains.
+@dataclass(frozen=True)
+class SearchEntry:
+    """One search that ended with a genotype.
 
-    Args:
-        entries: of the searches.
-        outcomes: of the select stage; the trial's name begins with its candidate's.
-        measure: what the study is judged by.
+    Attributes:
+        trial: its name.
+        setting: the values of the axes as text.
+        seed: of the search.
+        genotype: what it derived.
+        validation: the search's own score after its last epoch.
+        num_skip: skip connections of the normal cell; None for other cells.
+        num_parameters: of the derived network.
+        epochs: how many it ran.
+        select_scores: of the cell's short trainings, by seed.
     """
-    scores: dict[str, list[float]] = {}
-    for outcome in sorted(outcomes, key=lambda outcome: (outcome.seed, outcome.name)):
-        score = outcome.history[-1].get(measure.validation) if outcome.history else None
-        if outcome.status == "done" and score is not None:
-            scores.setdefault(outcome.name.partition("_")[0], []).append(score)
-    updated = []
-    for entry in entries:
-        found = scores.get(cell_name(Genotype.from_dict(entry["genotype"])), [])
-        mean = statistics.fmean(found) if found else None
-        updated.append({**entry, "select_scores": found, "select_score": mean})
-    return updated
+
+    trial: str
+    setting: str
+    seed: int
+    genotype: Cell
+    validation: float | None
+    num_skip: int | None
+    num_parameters: int
+    epochs: int
+    select_scores: tuple[float, ...] = ()
+
+    @property
+    def select_score(self) -> float | None:
+        """The mean of the short trainings' scores; None before there is one."""
+        return statistics.fmean(self.select_scores) if self.select_scores else None
 
 
-def choose_winner(
-    entries: Sequence[Mapping[str, Any]], measure: Measure, *, selected: bool
-) -> Entry:
-    """Choose by mean select score, or without a select stage by the search's own score.
+@dataclass(frozen=True)
+class Winner:
+    """The selected cell; `trial` and `seed` are None where the configuration names the cell."""
 
-    Ties go to the better search score, then to the first trial by name. The test set has no part
-    in it: no entry holds a test score.
+    trial: str | None
+    setting: str
+    seed: int | None
+    genotype: Cell
+    reason: str
+
+
+@dataclass(frozen=True)
+class RetrainEntry:
+    """One finished retraining.
+
+    Attributes:
+        trial: its name.
+        seed: of the retraining.
+        checkpoint: its last checkpoint, relative to the study folder, which may move.
+        metrics: the newest value of every number it has reported.
+    """
+
+    trial: str
+    seed: int
+    checkpoint: str | None
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One trial that failed for good."""
+
+    stage: str
+    trial: str
+    setting: str
+    seed: int
+    error: str
+
+
+@dataclass(frozen=True)
+class StageState:
+    """How far a stage is; `seconds` are summed over interruptions."""
+
+    seconds: float = 0.0
+    num_trials: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """Content of genotypes.json.
+
+    Attributes:
+        format: of the file.
+        search: finished searches, in the order of the plan.
+        winner: the selected cell, with the retrainings and the export that belong to it.
+        retrain: finished retrainings of the winner.
+        failed: trials that failed.
+        stages: those that have begun.
+        export: the exported files.
+        settings: texts of all settings, in the order of the plan.
+        aliases: the name that follows from a search's content to the one that its folder has,
+            where an older version named it by its place in the plan.
+    """
+
+    format: int = FORMAT
+    search: tuple[SearchEntry, ...] = ()
+    winner: Winner | None = None
+    retrain: tuple[RetrainEntry, ...] = ()
+    failed: tuple[Failure, ...] = ()
+    stages: Mapping[str, StageState] = field(default_factory=dict)
+    export: Exported | None = None
+    settings: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def has_finished(self, stage: str) -> bool:
+        """Whether a stage is done, and nothing before it has begun anew since."""
+        return stage in self.stages and self.stages[stage].finished
+
+    def with_stage(self, stage: str, **changes: Any) -> Record:
+        """Return the record with some fields of a stage's state changed."""
+        state = replace(self.stages.get(stage, StageState()), **changes)
+        return replace(self, stages={**self.stages, stage: state})
+
+    def beginning(self, stage: str, num_trials: int) -> Record:
+        """Return the record in which a stage and all that read its result are not done.
+
+        Winner, retrainings and export stay as they are: they belong together, and are replaced
+        together once there is another winner.
+        """
+        position = STAGES.index(stage)
+        undone = {
+            name: replace(state, finished=False) if STAGES.index(name) >= position else state
+            for name, state in self.stages.items()
+        }
+        return replace(self, stages=undone).with_stage(stage, num_trials=num_trials)
+
+    def with_winner(self, winner: Winner) -> Record:
+        """Return the record with a winner; what belongs to another cell goes in the same step."""
+        if self.winner is None or self.winner.genotype == winner.genotype:
+            return replace(self, winner=winner)
+        return replace(self, winner=winner, retrain=(), export=None)
+
+
+_ADAPTER: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def record_to_json(record: Record) -> str:
+    """Return the text of genotypes.json."""
+    values = _ADAPTER.dump_python(record, mode="json")
+    for entry, search in zip(values["search"], record.search, strict=True):
+        entry["select_score"] = search.select_score  # for readers of the file
+    return json.dumps(values, indent=1, allow_nan=False)
+
+
+def record_from_json(text: str, place: str) -> Record:
+    """Read genotypes.json of this or an older format.
 
     Raises:
-        TrialsFailedError: no search (or no candidate, if selected) has finished with a score.
+        StudyError: it is no record, or a newer version has written it.
     """
-    key = "select_score" if selected else measure.validation
-    scored = [entry for entry in entries if entry.get(key) is not None]
-    if not scored:
-        raise TrialsFailedError(
-            f"No winner: none of the {'candidates' if selected else 'searches'} finished with a"
-            " score. The errors of the trials are in genotypes.json; `darts-ray resume` tries"
-            " them again."
-        )
-    ordered = sorted(
-        scored,
-        key=lambda entry: (
-            -measure.merit(entry[key]),
-            -measure.merit(entry.get(measure.validation)),
-            entry["trial"],
-        ),
+    try:
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError("it is no object")
+        number = values.get("format", 0)
+        if isinstance(number, int) and number > FORMAT:
+            raise StudyError(
+                f"{place}: has format {number}, and this version of darts_ray reads up to"
+                f" {FORMAT}. Update darts_ray."
+            )
+        return _ADAPTER.validate_python(_from_format_0(values) if number == 0 else values)
+    except StudyError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _damaged(place, f"{where}: {first['msg']}") from error
+    except Exception as error:
+        # why all: the text may be anything, and every reason why it is no record is one answer
+        raise _damaged(place, str(error)) from error
+
+
+def _damaged(place: str, reason: str) -> StudyError:
+    return StudyError(
+        f"{place}: is cut short or altered ({reason}). The trials are untouched;"
+        " `darts-ray resume` writes it anew from them."
     )
-    best = ordered[0]
-    others = f" of {len(scored)} searches" if len(scored) > 1 else ""
-    what = (
-        f"select {measure.name} on held-out training data"
-        if selected
-        else f"validation {measure.name} of the search"
-    )
-    unit = f" {measure.unit}" if measure.unit else ""
-    where = f"seed {best['seed']}"
-    if best["setting"] != NO_AXIS:
-        where = f"{best['setting']}, {where}"
-    return {
-        "trial": best["trial"],
-        "setting": best["setting"],
-        "seed": best["seed"],
-        "genotype": best["genotype"],
-        "reason": f"{best['trial']} ({where}) has the best {what}{others}:"
-        f" {measure.show(best[key])}{unit}.",
-    }
 
 
-def given_winner(genotype: Genotype) -> Entry:
-    """Return the winner of a study that was told which cell to retrain."""
-    return {
-        "trial": None,
-        "setting": "given cell",
-        "seed": None,
-        "genotype": genotype.to_dict(),
-        "reason": "The configuration names this cell (retrain.genotype); nothing was selected.",
-    }
-
-
-def retrain_entries(outcomes: Iterable[TrialOutcome]) -> list[Entry]:
-    """Return one entry per finished retraining: the scalars of its last report.
-
-    The checkpoint's place is given relative to the study folder, which may move.
-    """
-    return [
+def _from_format_0(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what version 0.1 wrote, which had no types, in the present format."""
+    names = ("trial", "setting", "seed", "genotype", "num_skip", "num_parameters", "epochs")
+    searches = [
         {
-            "trial": outcome.name,
-            "seed": outcome.seed,
-            "checkpoint": _place(outcome),
-            **{
-                name: value
-                for report in outcome.history
-                for name, value in scalars(report).items()
-                if name != "seed"
-            },
+            **{name: entry[name] for name in names},
+            "validation": entry.get("validation_accuracy", entry.get("validation_perplexity")),
+            "select_scores": entry.get("select_scores") or (),
         }
-        for outcome in outcomes
-        if outcome.status == "done"
+        for entry in values.get("search", ())
     ]
-
-
-def _place(outcome: TrialOutcome) -> str | None:
-    if outcome.checkpoint is None:
-        return None
-    path = outcome.checkpoint.partition("?")[0]  # a URI may end with options
-    return f"retrain/{outcome.name}/{path.rpartition('/')[2]}"
-
-
-def choose_exported(
-    entries: Sequence[Mapping[str, Any]], measure: Measure
-) -> tuple[Mapping[str, Any], str]:
-    """Choose the retraining to export without looking at the test set.
-
-    Returns:
-        The entry and the reason: the best score on held-out data if there is any (text), else
-        the first seed that finished.
-
-    Raises:
-        TrialsFailedError: no retraining has finished.
-    """
-    if not entries:
-        raise TrialsFailedError(
-            "Nothing to export: no retraining has finished. `darts-ray resume` tries again."
-        )
-    if all(entry.get(measure.validation) is not None for entry in entries):
-        best = max(entries, key=lambda entry: measure.merit(entry[measure.validation]))
-        return best, f"best validation {measure.name}, {measure.show(best[measure.validation])}"
-    if len(entries) == 1:
-        return entries[0], "the only one"
-    return entries[0], "the first, as nothing is held out to choose by and the test set may not"
-
-
-def failures(stage: str, outcomes: Iterable[TrialOutcome]) -> list[Entry]:
-    """Return one entry per failed trial."""
-    return [
-        {
-            "stage": stage,
-            "trial": outcome.name,
-            "setting": outcome.setting,
-            "seed": outcome.seed,
-            "error": outcome.error or "unknown",
-        }
-        for outcome in outcomes
-        if outcome.status == "failed"
-    ]
-
-
-def _num_skip(genotype: Genotype) -> int | None:
-    if not isinstance(genotype, ConvGenotype):
-        return None
-    return sum(edge.primitive == "skip_connect" for edge in genotype.normal)
+    return {
+        "search": searches,
+        "winner": values.get("winner"),
+        "retrain": [
+            {
+                "trial": entry["trial"],
+                "seed": entry["seed"],
+                "checkpoint": entry["checkpoint"],
+                "metrics": {
+                    name: value
+                    for name, value in entry.items()
+                    if name not in ("trial", "seed", "checkpoint")
+                },
+            }
+            for entry in values.get("retrain", ())
+        ],
+        "failed": values.get("failed", ()),
+        "stages": values.get("stages", {}),
+        "export": values.get("export"),
+        "settings": tuple(dict.fromkeys(entry["setting"] for entry in searches)),
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from darts_ray.errors import ConfigError, StudyError
 from darts_ray.location import absolute_location
 from darts_ray.space import Genotype
 from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.record import Record, record_from_json, record_to_json
 from darts_ray.study.files.tables import ALPHAS
 
 STUDY_FILE = "study.yaml"
@@ -52,21 +52,19 @@ class Study:
     folder: StudyFolder
     config: StudyConfig
     provenance: Mapping[str, Any]
-    record: Mapping[str, Any]
+    record: Record
     results: pa.Table
     alphas: pa.Table
 
     @property
     def winner(self) -> Genotype | None:
         """The selected cell; None before one has been selected."""
-        winner = self.record.get("winner")
-        return None if winner is None else Genotype.from_dict(winner["genotype"])
+        return None if self.record.winner is None else self.record.winner.genotype
 
     @property
     def genotypes(self) -> dict[str, Genotype]:
         """What every finished search derived, by trial."""
-        found = self.record.get("search", ())
-        return {entry["trial"]: Genotype.from_dict(entry["genotype"]) for entry in found}
+        return {entry.trial: entry.genotype for entry in self.record.search}
 
 
 def load_study(folder: str | Path) -> Study:
@@ -162,14 +160,17 @@ def resolve_paths(config: StudyConfig) -> StudyConfig:
     )
 
 
-def read_record(folder: StudyFolder) -> dict[str, Any]:
-    """Return the content of genotypes.json; empty if no stage has begun."""
+def read_record(folder: StudyFolder) -> Record:
+    """Return the content of genotypes.json; empty if no stage has begun.
+
+    Raises:
+        StudyError: the file is damaged, or a newer version has written it.
+    """
     if not folder.has(RECORD_FILE):
-        return {}
-    record: dict[str, Any] = json.loads(folder.read_text(RECORD_FILE))
-    return record
+        return Record()
+    return record_from_json(folder.read_text(RECORD_FILE), folder.child(RECORD_FILE))
 
 
-def write_record(folder: StudyFolder, record: Mapping[str, Any]) -> None:
+def write_record(folder: StudyFolder, record: Record) -> None:
     """Write genotypes.json."""
-    folder.write_text(RECORD_FILE, json.dumps(record, indent=1, allow_nan=False))
+    folder.write_text(RECORD_FILE, record_to_json(record))

@@ -12,7 +12,8 @@ from typing import Any
 from darts_ray.config import Axis, RetrainConfig, StudyConfig
 from darts_ray.errors import ConfigError
 from darts_ray.space import Genotype
-from darts_ray.study.files.record import NO_AXIS, Candidate, cell_name
+from darts_ray.study.files.entries import Candidate
+from darts_ray.study.files.record import NO_AXIS, cell_name
 from darts_ray.tune import TrialSpec
 
 SAMPLED = ("choice", "uniform", "loguniform")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from darts_ray.config import to_yaml
 from darts_ray.space import Genotype
 from darts_ray.study.files.measure import Measure
-from darts_ray.study.files.record import NO_AXIS
+from darts_ray.study.files.record import NO_AXIS, Record, SearchEntry
 from darts_ray.study.files.study import REPORT_FILE, Study, load_study
 from darts_ray.study.files.tables import alphas_of
 from darts_ray.study.report.cell_drawing import draw_cell, label
@@ -62,7 +62,7 @@ def write_report(folder: str | Path) -> str:
 def render_report(study: Study) -> str:
     """Return the page's HTML."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("darts_ray.study.report", "."),
+        loader=jinja2.PackageLoader("darts_ray.study.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -74,9 +74,8 @@ def render_report(study: Study) -> str:
     return environment.get_template("report.html.jinja").render(_context(study))
 
 
-def short_cells(genotype: Mapping[str, Any]) -> dict[str, str]:
+def short_cells(genotype: Genotype) -> dict[str, str]:
     """Return each cell on one line as in the paper's tables: `sep3(0) skip(1) | ...`."""
-    cells = Genotype.from_dict(genotype).cells()
     return {
         cell: " | ".join(
             " ".join(
@@ -84,7 +83,7 @@ def short_cells(genotype: Mapping[str, Any]) -> dict[str, str]:
             )
             for node in nodes
         )
-        for cell, nodes in cells.items()
+        for cell, nodes in genotype.cells().items()
     }
 
 
@@ -102,35 +101,39 @@ def _context(study: Study) -> dict[str, Any]:
     record = study.record
     measure = Measure.of(study.config.data)
     results = study.results.to_pandas()
-    settings = summarise_settings(record, measure)
+    settings = summarise_settings(record)
     compared, comparisons = compare_settings(settings, measure)
-    retrained = list(record.get("retrain", ()))
-    test = summarise([e[measure.test] for e in retrained if e.get(measure.test) is not None])
-    failed = list(record.get("failed", ()))
-    stages = dict(record.get("stages", {}))
+    test = summarise(
+        [e.metrics[measure.test] for e in record.retrain if measure.test in e.metrics]
+    )
     return {
         "study": study,
         "config": study.config,
         "provenance": study.provenance,
         "measure": measure,
-        "record": record,
-        "winner": record.get("winner"),
+        "is_image": not study.config.data.is_text,
+        "winner": record.winner,
         "winner_cells": _winner_cells(study.winner),
         "settings": settings,
         "selected": any(setting.select is not None for setting in settings),
         "compared": compared,
         "comparisons": comparisons,
         "candidates": _candidates(record, measure),
-        "retrained": retrained,
+        "retrained": record.retrain,
         "test": test,
         "search_curves": _curves(results, "search", measure),
         "retrain_curves": _curves(results, "retrain", measure),
         "histories": _histories(study),
-        "num_searches": len(record.get("search", ())),
-        "export": record.get("export"),
-        "failed": failed,
-        "stages": stages,
-        "num_trials": sum(stage.get("num_trials", 0) for stage in stages.values()),
+        "num_searches": len(record.search),
+        "export": record.export,
+        "failed": record.failed,
+        "stages": record.stages,
+        "outdated": [
+            name
+            for name, stage in record.stages.items()
+            if name != "report" and not stage.finished
+        ],
+        "num_trials": sum(stage.num_trials for stage in record.stages.values()),
         "yaml": _without_keys(to_yaml(study.config)),
         "place": _without_keys(study.folder.uri),
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -155,35 +158,59 @@ def _curves(results: pd.DataFrame, stage: str, measure: Measure) -> bytes | None
     return draw(rows, measure)
 
 
-def _histories(study: Study) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _History:
+    """One search's heatmaps."""
+
+    setting: str
+    seed: int
+    is_winner: bool
+    cells: dict[str, bytes]
+
+
+def _histories(study: Study) -> list[_History]:
     """Return heatmaps per search, the winner's first."""
-    winner = (study.record.get("winner") or {}).get("trial")
-    entries = sorted(study.record.get("search", ()), key=lambda entry: entry["trial"] != winner)
-    entries = entries[:MAX_HISTORIES]
+    winner = None if study.record.winner is None else study.record.winner.trial
+    entries = sorted(study.record.search, key=lambda entry: entry.trial != winner)
     histories = []
-    for entry in entries:
-        rows = alphas_of(study.alphas, entry["trial"])
+    for entry in entries[:MAX_HISTORIES]:
+        rows = alphas_of(study.alphas, entry.trial)
         if not len(rows):
             continue
-        genotype = Genotype.from_dict(entry["genotype"])
-        cells = {cell: alpha_history(rows, genotype, cell) for cell in genotype.cells()}
-        histories.append({**entry, "is_winner": entry["trial"] == winner, "cells": cells})
+        cells = {
+            cell: alpha_history(rows, entry.genotype, cell) for cell in entry.genotype.cells()
+        }
+        histories.append(_History(entry.setting, entry.seed, entry.trial == winner, cells))
     return histories
 
 
-def _candidates(record: Mapping[str, Any], measure: Measure) -> list[dict[str, Any]]:
-    """Return one row per distinct cell, best first, with the searches that found it."""
-    rows: dict[str, dict[str, Any]] = {}
-    for entry in record.get("search", ()):
-        if not entry.get("select_scores"):
+@dataclass(frozen=True)
+class _Candidate:
+    """One distinct cell that was trained briefly, with the searches that found it."""
+
+    genotype: Genotype
+    num_parameters: int
+    score: Summary
+    searches: list[str]
+
+
+def _candidates(record: Record, measure: Measure) -> list[_Candidate]:
+    """Return one row per distinct cell, best first."""
+    rows: dict[Genotype, _Candidate] = {}
+    for entry in record.search:
+        score = summarise(entry.select_scores)
+        if score is None:
             continue
-        key = Genotype.from_dict(entry["genotype"]).to_json()
         row = rows.setdefault(
-            key, {**entry, "found_by": [], "score": summarise(entry["select_scores"])}
+            entry.genotype, _Candidate(entry.genotype, entry.num_parameters, score, [])
         )
-        prefix = "" if entry["setting"] == NO_AXIS else f"{entry['setting']}, "
-        row["found_by"].append(f"{prefix}seed {entry['seed']}")
-    return sorted(rows.values(), key=lambda row: -measure.merit(row["score"].mean))
+        row.searches.append(_where(entry))
+    return sorted(rows.values(), key=lambda row: -measure.merit(row.score.mean))
+
+
+def _where(entry: SearchEntry) -> str:
+    prefix = "" if entry.setting == NO_AXIS else f"{entry.setting}, "
+    return f"{prefix}seed {entry.seed}"
 
 
 def _interval(summary: Summary | None, show: Any) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.record import Record, SearchEntry
 from darts_ray.study.report.statistics import Comparison, Summary, compare, summarise
-
-Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class SettingSummary:
 
     Attributes:
         setting: its text.
-        entries: one record per finished search, in the order of the seeds.
+        entries: its finished searches, in the order of the seeds.
         num_planned: seeds that were to run.
         validation: the search's own score after its last epoch.
         select: score of the derived cell after a short retrain.
@@ -27,7 +26,7 @@ class SettingSummary:
     """
 
     setting: str
-    entries: tuple[Entry, ...]
+    entries: tuple[SearchEntry, ...]
     num_planned: int
     validation: Summary | None
     select: Summary | None
@@ -35,29 +34,31 @@ class SettingSummary:
     num_parameters: Summary | None
 
 
-def summarise_settings(record: Mapping[str, Any], measure: Measure) -> list[SettingSummary]:
+def summarise_settings(record: Record) -> list[SettingSummary]:
     """Return a summary per setting, in the order of the plan."""
-    groups: dict[str, list[Entry]] = {}
-    planned: dict[str, int] = {}
-    searches = [*record.get("search", ()), *_failed(record, "search")]
-    for entry in sorted(searches, key=lambda item: str(item["trial"])):
-        setting = entry["setting"]
-        planned[setting] = planned.get(setting, 0) + 1
-        groups.setdefault(setting, [])
-        if "genotype" in entry:
-            groups[setting].append(entry)
-    return [
-        SettingSummary(
-            setting,
-            tuple(entries),
-            planned[setting],
-            _column(entries, measure.validation),
-            _column(entries, "select_score"),
-            _column(entries, "num_skip"),
-            _column(entries, "num_parameters"),
+    lost = [failure for failure in record.failed if failure.stage == "search"]
+    begun = [entry.setting for entry in record.search] + [failure.setting for failure in lost]
+    order = (*record.settings, *begun)
+    summaries = []
+    for setting in dict.fromkeys(order):
+        entries = sorted(
+            (entry for entry in record.search if entry.setting == setting),
+            key=lambda entry: entry.seed,
         )
-        for setting, entries in groups.items()
-    ]
+        failed = sum(failure.setting == setting for failure in lost)
+        if entries or failed:
+            summaries.append(
+                SettingSummary(
+                    setting,
+                    tuple(entries),
+                    len(entries) + failed,
+                    _column(entry.validation for entry in entries),
+                    _column(entry.select_score for entry in entries),
+                    _column(entry.num_skip for entry in entries),
+                    _column(entry.num_parameters for entry in entries),
+                )
+            )
+    return summaries
 
 
 def compare_settings(
@@ -69,23 +70,22 @@ def compare_settings(
         What was compared, in words, and the comparisons.
     """
     selected = any(summary.select is not None for summary in summaries)
-    key = "select_score" if selected else measure.validation
     what = f"select {measure.name}" if selected else f"search validation {measure.name}"
     scores = {
         summary.setting: {
-            int(entry["seed"]): float(entry[key])
+            entry.seed: score
             for entry in summary.entries
-            if entry.get(key) is not None
+            if (score := entry.select_score if selected else entry.validation) is not None
         }
         for summary in summaries
     }
     return what, compare(scores)
 
 
-def result_rows(record: Mapping[str, Any], measure: Measure) -> tuple[dict[str, str], ...]:
+def result_rows(record: Record, measure: Measure) -> tuple[dict[str, str], ...]:
     """Return the final table for a terminal: column title to text, one row per setting."""
     rows = []
-    for summary in summarise_settings(record, measure):
+    for summary in summarise_settings(record):
         row = {
             "setting": summary.setting,
             "seeds": f"{len(summary.entries)} of {summary.num_planned}",
@@ -111,9 +111,5 @@ def count(number: float) -> str:
     return f"{number / 1e3:.1f}k" if number >= 1000 else f"{number:.0f}"
 
 
-def _failed(record: Mapping[str, Any], stage: str) -> list[Entry]:
-    return [entry for entry in record.get("failed", ()) if entry["stage"] == stage]
-
-
-def _column(entries: Sequence[Entry], key: str) -> Summary | None:
-    return summarise([float(entry[key]) for entry in entries if entry.get(key) is not None])
+def _column(values: Iterable[float | None]) -> Summary | None:
+    return summarise([float(value) for value in values if value is not None])

@@ -44,7 +44,7 @@ def admit(folder: StudyFolder, config: StudyConfig, goes_on: bool) -> dict[str, 
             " choose another name (--set name=...) or output (--set output=...), or delete the"
             " folder."
         )
-    changed = _changes(known, config, set(read_record(folder).get("stages", {})))
+    changed = _changes(known, config, set(read_record(folder).stages))
     if changed:
         raise StudyError(
             f"{folder} holds a study that differs in: {', '.join(changed)}. Continue it as it was"

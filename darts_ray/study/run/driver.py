@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from darts_ray.export import load_proto
 from darts_ray.space import Genotype
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.record import STAGES, TRAINING_STAGES, Record
 from darts_ray.study.files.study import (
     REPORT_FILE,
     load_study,
@@ -30,7 +31,7 @@ from darts_ray.study.plan.estimate import num_trials
 from darts_ray.study.plan.probe import check_fits
 from darts_ray.study.report.summary import result_rows
 from darts_ray.study.run.admission import admit
-from darts_ray.study.run.stages import STAGES, TRAINING_STAGES, StageRunner
+from darts_ray.study.run.stages import StageRunner
 from darts_ray.tracking import StudyTracker, sqlite_uri
 from darts_ray.tune import preflight, start_ray
 
@@ -137,8 +138,8 @@ def run_study(
                 runner.run(stage)
             except DartsError:
                 # why: the error that ends a study often only follows from a trial's
-                for failure in runner.record["failed"]:
-                    say(f"failed: {failure['stage']} {failure['trial']}: {failure['error']}")
+                for failure in runner.record.failed:
+                    say(f"failed: {failure.stage} {failure.trial}: {failure.error}")
                 raise
     return _result(folder, runner.record, config, reported="report" in wanted)
 
@@ -166,7 +167,7 @@ def resume_study(
     return run_study(config, stages=stages, resume=True, quiet=quiet, on_message=on_message)
 
 
-def pending_stages(record: Mapping[str, Any], wanted: Sequence[str], *, named: bool) -> list[str]:
+def pending_stages(record: Record, wanted: Sequence[str], *, named: bool) -> list[str]:
     """Return which of the wanted stages have something to do.
 
     Args:
@@ -176,8 +177,8 @@ def pending_stages(record: Mapping[str, Any], wanted: Sequence[str], *, named: b
     """
     pending: list[str] = []
     for stage in wanted:
-        done = record.get("stages", {}).get(stage, {}).get("finished", False)
-        failed = any(entry["stage"] == stage for entry in record.get("failed", ()))
+        done = record.has_finished(stage)
+        failed = any(entry.stage == stage for entry in record.failed)
         follows = bool(set(pending) & set(TRAINING_STAGES))
         again = stage == "report" or (named and stage == "export")
         if not done or failed or follows or again:
@@ -256,35 +257,33 @@ def _tracked(tracker: StudyTracker | None, config: StudyConfig) -> Iterator[None
 
 
 def _result(
-    folder: StudyFolder, record: Mapping[str, Any], config: StudyConfig, *, reported: bool
+    folder: StudyFolder, record: Record, config: StudyConfig, *, reported: bool
 ) -> StudyResult:
     measure = Measure.of(config.data)
-    winner = record["winner"]
-    export = record.get("export")
-    found = None
+    winner, export = record.winner, record.export
+    verification = None
     if export is not None:
-        found = {
-            "largest difference": f"{export['max_difference']:.1e}",
-            "allowed": f"{export['tolerance']:.0e}",
-            "batch sizes": ", ".join(str(size) for size in export["batch_sizes"]),
+        verification = {
+            "largest difference": f"{export.max_difference:.1e}",
+            "allowed": f"{export.tolerance:.0e}",
+            "batch sizes": ", ".join(str(size) for size in export.batch_sizes),
         }
-    stages = record["stages"]
     return StudyResult(
         folder=folder.uri,
         rows=result_rows(record, measure),
-        winner=None if winner is None else Genotype.from_dict(winner["genotype"]),
-        winner_reason="" if winner is None else winner["reason"],
+        winner=None if winner is None else winner.genotype,
+        winner_reason="" if winner is None else winner.reason,
         test_metric=measure.test,
         test_scores={
-            entry["seed"]: entry[measure.test]
-            for entry in record["retrain"]
-            if entry.get(measure.test) is not None
+            entry.seed: entry.metrics[measure.test]
+            for entry in record.retrain
+            if measure.test in entry.metrics
         },
-        onnx=None if export is None else folder.child(export["file"]),
-        verification=found,
-        failed=tuple(record["failed"]),
-        num_trials=sum(stage["num_trials"] for stage in stages.values()),
-        seconds={name: stage["seconds"] for name, stage in stages.items()},
+        onnx=None if export is None else folder.child(export.file),
+        verification=verification,
+        failed=tuple(asdict(failure) for failure in record.failed),
+        num_trials=sum(stage.num_trials for stage in record.stages.values()),
+        seconds={name: stage.seconds for name, stage in record.stages.items()},
         report=folder.child(REPORT_FILE) if reported else None,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from darts_ray.export import (
     verify_recurrent_onnx,
 )
 from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.record import RetrainEntry
 from darts_ray.tracking import StudyTracker
 from darts_ray.train import Checkpoint, load_checkpoint
 
@@ -39,7 +39,7 @@ TEXT_LENGTH, NUM_TEXTS = 35, 7
 
 def export_network(
     folder: StudyFolder,
-    entry: Mapping[str, Any],
+    entry: RetrainEntry,
     section: ExportSection,
     data: ImageData | TextData,
     tracker: StudyTracker | None,
@@ -64,7 +64,7 @@ def export_network(
     """
     with tempfile.TemporaryDirectory() as temporary:
         weights, onnx = Path(temporary, WEIGHTS_FILE), Path(temporary, ONNX_FILE)
-        weights.write_bytes(folder.read_bytes(f"{entry['checkpoint']}/{NETWORK_FILE}"))
+        weights.write_bytes(folder.read_bytes(f"{entry.checkpoint}/{NETWORK_FILE}"))
         checkpoint = load_checkpoint(weights)
         metadata = _metadata(checkpoint, tracker)
         if isinstance(data, ImageData):
@@ -88,8 +88,8 @@ def export_network(
             checked_on = f"texts of {len(tokens)} words from the validation part"
         found = {
             "file": ONNX_FILE,
-            "trial": entry["trial"],
-            "seed": entry["seed"],
+            "trial": entry.trial,
+            "seed": entry.seed,
             "opset": section.opset,
             "tolerance": section.tolerance,
             "max_difference": verified.max_difference,

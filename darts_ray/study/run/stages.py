@@ -5,18 +5,19 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from darts_ray.config import StudyConfig
 from darts_ray.data import ImageData, TextData
 from darts_ray.errors import StudyError
-from darts_ray.space import Genotype
-from darts_ray.study.files import record as records
+from darts_ray.study.files import entries
+from darts_ray.study.files.exported import exported_from
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.record import TRAINING_STAGES, Record, Winner
 from darts_ray.study.files.study import (
     ALPHAS_FILE,
     RECORD_FILE,
@@ -34,11 +35,18 @@ from darts_ray.study.plan.settings import (
     search_trials,
     select_trials,
     setting_text,
+    settings_of,
 )
 from darts_ray.study.report.cell_drawing import draw_cell
 from darts_ray.study.report.figures import alpha_history
 from darts_ray.study.report.page import write_report
-from darts_ray.study.run.exporting import NETWORK_FILE, export_network
+from darts_ray.study.run.exporting import (
+    INT8_FILE,
+    NETWORK_FILE,
+    ONNX_FILE,
+    WEIGHTS_FILE,
+    export_network,
+)
 from darts_ray.tracking import StudyTracker
 from darts_ray.tune import (
     LiveView,
@@ -51,8 +59,7 @@ from darts_ray.tune import (
 )
 from darts_ray.tune.reading import read_outcomes
 
-STAGES = ("search", "select", "retrain", "export", "report")
-TRAINING_STAGES = ("search", "select", "retrain")
+EXPORTED_FILES = (WEIGHTS_FILE, ONNX_FILE, INT8_FILE)
 MAX_FIGURES = 12
 """Searches whose cells and alphas are drawn for the tracking server; a picture takes a while."""
 
@@ -82,14 +89,7 @@ class StageRunner:
     ) -> None:
         self.config: StudyConfig = study.config
         self.folder: StudyFolder = study.folder
-        self.record: dict[str, Any] = {
-            "search": [],
-            "winner": None,
-            "retrain": [],
-            "failed": [],
-            "stages": {},
-            **study.record,
-        }
+        self.record: Record = study.record
         self._results: pa.Table = study.results
         self._data = data
         self._measure = Measure.of(study.config.data)
@@ -109,13 +109,16 @@ class StageRunner:
             self._tracker.start_stage(stage)
         self._say(f"{stage}: starts")
         started = time.monotonic()
-        {
-            "search": self._search,
-            "select": self._select,
-            "retrain": self._retrain,
-            "export": self._export,
-            "report": self._report,
-        }[stage]()
+        if stage == "search":
+            self._search()
+        elif stage == "select":
+            self._select()
+        elif stage == "retrain":
+            self._retrain()
+        elif stage == "export":
+            self._export()
+        else:
+            self._report()
         if stage not in TRAINING_STAGES:
             self._note_time(stage, time.monotonic() - started, finished=True)
             write_record(self.folder, self.record)
@@ -126,31 +129,37 @@ class StageRunner:
         info = self._data.info
 
         def take(outcomes: Sequence[TrialOutcome]) -> None:
-            self.record["search"] = records.search_entries(
-                outcomes, self._measure, lambda cell: num_parameters(self.config, cell, info)
+            searches = entries.search_entries(
+                outcomes,
+                self._measure,
+                lambda cell: num_parameters(self.config, cell, info),
+                before=self.record.search,
             )
+            self.record = replace(self.record, search=searches)
 
+        settings = tuple(setting.text for setting in settings_of(self.config))
+        self.record = replace(self.record, settings=settings)
         self._train("search", SearchTrainable, trials, epochs, take)
         # why: also before a select stage, so that a study without any finished search ends here
-        winner = records.choose_winner(self.record["search"], self._measure, selected=False)
+        winner = entries.choose_winner(self.record.search, self._measure, selected=False)
         self._finish("search", winner if self.config.select is None else None)
         self._log_figures()
 
     def _select(self) -> None:
         self._need("search")
         assert self.config.select is not None
-        found = records.candidates(self.record["search"])
-        same = len(self.record["search"]) - len(found)
+        distinct = entries.candidates(self.record.search)
+        same = len(self.record.search) - len(distinct)
         agree = f" ({same} searches found a cell that another found too)" if same else ""
-        self._say(f"select: {len(found)} distinct cells{agree}")
-        trials = select_trials(self.config, found)
+        self._say(f"select: {len(distinct)} distinct cells{agree}")
+        trials = select_trials(self.config, distinct)
 
         def take(outcomes: Sequence[TrialOutcome]) -> None:
-            entries = records.with_select_scores(self.record["search"], outcomes, self._measure)
-            self.record["search"] = entries
+            scored = entries.with_select_scores(self.record.search, outcomes, self._measure)
+            self.record = replace(self.record, search=scored)
 
         self._train("select", RetrainTrainable, trials, self.config.select.epochs, take)
-        winner = records.choose_winner(self.record["search"], self._measure, selected=True)
+        winner = entries.choose_winner(self.record.search, self._measure, selected=True)
         self._finish("select", winner)
 
     def _retrain(self) -> None:
@@ -158,46 +167,53 @@ class StageRunner:
         assert section is not None
         if section.genotype is not None:
             config = self.config.retrain_config(section.genotype, section.seeds[0])
-            self.record["winner"] = records.given_winner(config.parsed_genotype())
+            self._begin("retrain", len(section.seeds))
+            self._set_winner(entries.given_winner(config.parsed_genotype()))
         else:
             self._need("search" if self.config.select is None else "select")
-        winner = self.record["winner"]
-        genotype = Genotype.from_dict(winner["genotype"])
-        trials = retrain_trials(self.config, genotype, winner["setting"])
+        winner = self.record.winner
+        assert winner is not None
+        trials = retrain_trials(self.config, winner.genotype, winner.setting)
 
         def take(outcomes: Sequence[TrialOutcome]) -> None:
-            self.record["retrain"] = records.retrain_entries(outcomes)
+            self.record = replace(self.record, retrain=entries.retrain_entries(outcomes))
 
         self._train("retrain", RetrainTrainable, trials, section.epochs, take)
-        self.record["stages"].pop("export", None)  # what was exported before is out of date
         self._log_weights()
-        self._finish("retrain", winner)
+        self._finish("retrain", None)
 
     def _log_weights(self) -> None:
         """Keep every trained network, with its genotype, in its run."""
         if self._tracker is None:
             return
-        for entry in self.record["retrain"]:
+        for entry in self.record.retrain:
             with tempfile.TemporaryDirectory() as temporary:
                 weights = Path(temporary, NETWORK_FILE)
-                content = self.folder.read_bytes(f"{entry['checkpoint']}/{NETWORK_FILE}")
+                content = self.folder.read_bytes(f"{entry.checkpoint}/{NETWORK_FILE}")
                 weights.write_bytes(content)
-                self._tracker.log_checkpoint(f"retrain/{entry['trial']}", weights)
+                self._tracker.log_checkpoint(f"retrain/{entry.trial}", weights)
 
     def _export(self) -> None:
         self._need("retrain")
         assert self.config.export is not None
-        entry, reason = records.choose_exported(self.record["retrain"], self._measure)
+        entry, reason = entries.choose_exported(self.record.retrain, self._measure)
+        self._begin("export", 0)
+        if self.record.export is None or self.record.export.trial != entry.trial:
+            # why: a kill must not leave the weights of one network beside the graph of another
+            self._forget_export()
         name = self.config.tracking.registered_model or self.config.name
-        found = export_network(
+        values = export_network(
             self.folder, entry, self.config.export, self._data, self._tracker, name
         )
-        self.record["export"] = {**found, "reason": reason}
+        exported = exported_from(values, reason)
+        if exported.int8 is None or exported.int8.file is None:
+            self.folder.delete(INT8_FILE)
+        self.record = replace(self.record, export=exported)
         self._say(
-            f"export: {found['file']} agrees with torch within {found['max_difference']:.1e}"
+            f"export: {exported.file} agrees with torch within {exported.max_difference:.1e}"
         )
-        if found["int8"] and "error" in found["int8"]:
-            self._say(f"export: no int8 file was written: {found['int8']['error']}")
+        if exported.int8 is not None and exported.int8.error is not None:
+            self._say(f"export: no int8 file was written: {exported.int8.error}")
 
     def _report(self) -> None:
         self._note_time("report", 0.0, finished=True)
@@ -219,8 +235,7 @@ class StageRunner:
     ) -> None:
         """Run a stage's trials, let `take` put them into the record, and save everything."""
         resume = self.folder.has(stage)
-        self._note_time(stage, 0.0, finished=False, num_trials=len(trials))
-        write_record(self.folder, self.record)
+        self._begin(stage, len(trials))
         view = LiveView(stage, len(trials), epochs, quiet=self._quiet, on_message=self._say)
         tracked = [] if self._tracker is None else [MLflowStudyCallback(self._tracker, stage)]
         started = time.monotonic()
@@ -251,32 +266,47 @@ class StageRunner:
         self.folder.write_table(RESULTS_FILE, self._results)
         if stage == "search":
             self.folder.write_table(ALPHAS_FILE, alphas_table(outcomes))
-        others = [entry for entry in self.record["failed"] if entry["stage"] != stage]
-        self.record["failed"] = [*others, *records.failures(stage, outcomes)]
+        others = (entry for entry in self.record.failed if entry.stage != stage)
+        failed = (*others, *entries.failures(stage, outcomes))
+        self.record = replace(self.record, failed=failed)
         self._note_time(stage, seconds, finished=False)
         write_record(self.folder, self.record)
 
-    def _finish(self, stage: str, winner: dict[str, Any] | None) -> None:
+    def _begin(self, stage: str, num_trials: int) -> None:
+        """Mark a stage and all later ones as not done, in one write, before anything changes."""
+        self.record = self.record.beginning(stage, num_trials)
+        write_record(self.folder, self.record)
+
+    def _finish(self, stage: str, winner: Winner | None) -> None:
         """Count a stage as done, now that everything that follows from its trials is known."""
-        is_new = winner is not None and winner != self.record["winner"]
-        self.record["winner"] = winner or self.record["winner"]
+        is_new = winner is not None and winner != self.record.winner
+        if winner is not None:
+            self._set_winner(winner)
         self._note_time(stage, 0.0, finished=True)
         write_record(self.folder, self.record)
         if is_new and winner is not None:
-            self._say(f"winner: {winner['reason']}")
+            self._say(f"winner: {winner.reason}")
 
-    def _note_time(
-        self, stage: str, seconds: float, *, finished: bool, num_trials: int | None = None
-    ) -> None:
-        known = self.record["stages"].get(stage, {"seconds": 0.0, "num_trials": 0})
-        self.record["stages"][stage] = {
-            "seconds": round(known["seconds"] + seconds, 3),
-            "num_trials": known["num_trials"] if num_trials is None else num_trials,
-            "finished": finished,
-        }
+    def _set_winner(self, winner: Winner) -> None:
+        """Replace the winner in the record; files of another cell go before it is written."""
+        before, self.record = self.record.export, self.record.with_winner(winner)
+        if self.record.export is None and before is not None:
+            self._forget_export()
+
+    def _forget_export(self) -> None:
+        """Remove the exported files; a record that names none is what the next write says."""
+        self.record = replace(self.record, export=None)
+        for name in EXPORTED_FILES:
+            self.folder.delete(name)
+
+    def _note_time(self, stage: str, seconds: float, *, finished: bool) -> None:
+        before = self.record.stages[stage].seconds if stage in self.record.stages else 0.0
+        self.record = self.record.with_stage(
+            stage, seconds=round(before + seconds, 3), finished=finished
+        )
 
     def _need(self, stage: str) -> None:
-        if not self.record["stages"].get(stage, {}).get("finished"):
+        if not self.record.has_finished(stage):
             raise StudyError(
                 f"{self.folder}: the stage {stage} has to be finished first; run it with"
                 f" `darts-ray resume {self.folder}`, or a whole study with `darts-ray study`."
@@ -287,11 +317,10 @@ class StageRunner:
         if self._tracker is None:
             return
         alphas = read_alphas(self.folder)
-        for entry in self.record["search"][:MAX_FIGURES]:
-            genotype = Genotype.from_dict(entry["genotype"])
-            rows = alphas_of(alphas, entry["trial"])
-            for cell in genotype.cells():
-                trial = f"search/{entry['trial']}"
-                self._tracker.log_artifact(trial, f"{cell}.svg", draw_cell(genotype, cell))
-                heatmap = alpha_history(rows, genotype, cell)
+        for entry in self.record.search[:MAX_FIGURES]:
+            rows = alphas_of(alphas, entry.trial)
+            for cell in entry.genotype.cells():
+                trial = f"search/{entry.trial}"
+                self._tracker.log_artifact(trial, f"{cell}.svg", draw_cell(entry.genotype, cell))
+                heatmap = alpha_history(rows, entry.genotype, cell)
                 self._tracker.log_artifact(trial, f"alphas_{cell}.png", heatmap)

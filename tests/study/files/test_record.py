@@ -1,135 +1,86 @@
 import json
-from dataclasses import replace
-from typing import Any
+import shutil
+from pathlib import Path
 
 import pytest
+from hypothesis import given
 
-from darts_ray.config import DataConfig
-from darts_ray.errors import TrialsFailedError
+from darts_ray.errors import StudyError
 from darts_ray.space import zoo
-from darts_ray.study.files import record as records
-from darts_ray.study.files.measure import Measure
-from darts_ray.tune import TrialOutcome
-from tests.study.fabricated import failed_outcome
+from darts_ray.study import load_study, write_report
+from darts_ray.study.files.record import (
+    FORMAT,
+    Record,
+    StageState,
+    Winner,
+    record_from_json,
+    record_to_json,
+)
+from tests.study.shapes import RECORDS
 
-ACCURACY = Measure.of(DataConfig())
-PERPLEXITY = Measure.of(DataConfig(source="english"))
-
-
-def search(name: str, cell: str, accuracy: float | None, seed: int = 0) -> TrialOutcome:
-    history: list[dict[str, Any]] = [
-        {"epoch": 1, "genotype": zoo["NASNet"].to_json(), "validation_accuracy": 0.99},
-        {"epoch": 2, "genotype": zoo[cell].to_json(), "validation_accuracy": accuracy},
-    ]
-    return TrialOutcome(name, "-", seed, {}, "done", None, history, None, 1.0)
+GOLDEN = Path(__file__).parents[1] / "golden"
+FORMATS = sorted(path.name for path in GOLDEN.iterdir())
 
 
-def training(name: str, seed: int, **metrics: float) -> TrialOutcome:
-    history: list[dict[str, Any]] = [{"epoch": 1, "validation_accuracy": 1.0}, {"epoch": 2}]
-    history[1] |= metrics
-    return TrialOutcome(
-        name, "-", seed, {}, "done", None, history, f"s3://b/s/retrain/{name}/c?region=r", 1.0
+@given(RECORDS)
+def test_record_survives_its_file(record: Record) -> None:
+    assert record_from_json(record_to_json(record), "here") == record
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_studies_of_every_format_are_read_by_report(name: str, tmp_path: Path) -> None:
+    """Two settings, two seeds, a select stage, two retrainings, an export."""
+    folder = tmp_path / "golden"
+    shutil.copytree(GOLDEN / name, folder)
+    study = load_study(folder)
+    assert [entry.seed for entry in study.record.search] == [0, 1, 0, 1]
+    assert all(entry.select_score is not None for entry in study.record.search)
+    assert len(study.record.retrain) == 2
+    assert study.record.export is not None
+    assert study.record.has_finished("export")
+    assert study.winner in study.genotypes.values()
+    page = Path(write_report(folder)).read_text(encoding="utf-8")
+    assert "10 of 10 trials finished" in page
+    assert "order=unrolled" in page
+    # what is written back is of the present format and says the same
+    again = record_from_json(record_to_json(study.record), name)
+    assert again == study.record
+    assert json.loads(record_to_json(again))["format"] == FORMAT
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", "\0\1\2", '{"search": [{}]}', '{"format": 1, "search": 3}',
+     '{"format": 1, "winner": {"genotype": {"kind": "x"}}}', '{"format": "new"}'],
+)  # fmt: skip
+def test_damaged_record_is_one_error(text: str) -> None:
+    with pytest.raises(StudyError, match=r"runs/s/genotypes\.json: .*resume") as caught:
+        record_from_json(text, "runs/s/genotypes.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_record_of_a_newer_version_is_refused() -> None:
+    with pytest.raises(StudyError, match="Update darts_ray"):
+        record_from_json('{"format": 99}', "here")
+
+
+def test_beginning_a_stage_undoes_all_later_ones() -> None:
+    done = Record(
+        stages={
+            name: StageState(1.0, 2, True) for name in ("search", "select", "retrain", "export")
+        }
     )
+    begun = done.beginning("select", 5)
+    assert [begun.has_finished(name) for name in begun.stages] == [True, False, False, False]
+    assert begun.stages["select"].num_trials == 5
+    assert begun.stages["retrain"].seconds == 1.0
 
 
-def entries(*outcomes: TrialOutcome) -> list[dict[str, Any]]:
-    return records.search_entries(outcomes, ACCURACY, lambda genotype: 7)
-
-
-def test_entries_describe_the_last_epoch() -> None:
-    found = entries(
-        search("b", "DARTS_V1", 0.5), failed_outcome("c", "-", 2), search("a", "DARTS_V2", 0.6)
-    )
-    assert [entry["trial"] for entry in found] == ["a", "b"]
-    assert found[0]["genotype"] == zoo["DARTS_V2"].to_dict()
-    assert found[0]["validation_accuracy"] == 0.6
-    # skip connections of the published normal cells: two in V2, three in V1
-    assert [entry["num_skip"] for entry in found] == [2, 3]
-    assert json.loads(json.dumps(found)) == found
-
-
-def test_sizes_are_counted_once_per_cell() -> None:
-    asked = []
-    outcomes = [search(name, "DARTS_V1", 0.5) for name in "abc"]
-    records.search_entries(outcomes, ACCURACY, lambda genotype: asked.append(genotype) or 1)  # type: ignore[func-returns-value]
-    assert len(asked) == 1
-
-
-def test_equal_cells_are_selected_once_and_share_their_scores() -> None:
-    found = entries(
-        search("a", "DARTS_V1", 0.5), search("b", "DARTS_V2", 0.6), search("c", "DARTS_V1", 0.7)
-    )
-    first, second = records.candidates(found)
-    assert (first.genotype, second.genotype) == (zoo["DARTS_V1"], zoo["DARTS_V2"])
-    trained = [
-        training(f"{first.name}_seed-1", 1, validation_accuracy=0.8),
-        training(f"{first.name}_seed-0", 0, validation_accuracy=0.6),
-        replace(training(f"{second.name}_seed-0", 0), status="failed", error="x"),
-    ]
-    scored = records.with_select_scores(found, trained, ACCURACY)
-    assert [entry["select_score"] for entry in scored] == [
-        pytest.approx(0.7),
-        None,
-        pytest.approx(0.7),
-    ]
-    assert scored[0]["select_scores"] == [0.6, 0.8]
-    winner = records.choose_winner(scored, ACCURACY, selected=True)
-    assert winner["trial"] == "c"  # equal select scores: the better search
-    assert "70.00 %" in winner["reason"]
-
-
-def test_last_tie_goes_to_the_first_name() -> None:
-    found = entries(search("b", "DARTS_V1", 0.5), search("a", "DARTS_V2", 0.5))
-    assert records.choose_winner(found, ACCURACY, selected=False)["trial"] == "a"
-
-
-def test_lower_perplexity_wins() -> None:
-    found = [
-        {**entry, "validation_perplexity": 100.0 - index}
-        for index, entry in enumerate(
-            entries(search("a", "DARTS_V1", None), search("b", "DARTS_V2", None))
-        )
-    ]
-    assert records.choose_winner(found, PERPLEXITY, selected=False)["trial"] == "b"
-
-
-def test_no_winner_among_failures() -> None:
-    with pytest.raises(TrialsFailedError, match="none of the searches"):
-        records.choose_winner([], ACCURACY, selected=False)
-
-
-def test_a_cell_keeps_its_name_whoever_finds_it() -> None:
-    names = {records.cell_name(genotype) for genotype in zoo.values()}
-    assert len(names) == len(zoo)
-    alone = records.candidates(entries(search("z", "DARTS_V2", 0.1)))
-    assert alone[0].name == records.cell_name(zoo["DARTS_V2"])
-
-
-def test_exported_seed_is_not_chosen_by_the_test_set() -> None:
-    found = records.retrain_entries(
-        [training("x", 4, test_accuracy=0.1), training("y", 9, test_accuracy=0.9)]
-    )
-    assert found[0]["checkpoint"] == "retrain/x/c"
-    for entry in found:
-        entry.pop("validation_accuracy")
-    best, reason = records.choose_exported(found, ACCURACY)
-    assert best["seed"] == 4
-    assert "test set may not" in reason
-
-
-def test_exported_text_network_has_the_best_validation_score() -> None:
-    found = [
-        {"seed": 0, "validation_perplexity": 90.0},
-        {"seed": 1, "validation_perplexity": 80.0},
-    ]
-    best, reason = records.choose_exported(found, PERPLEXITY)
-    assert best["seed"] == 1
-    assert "80.00" in reason
-    with pytest.raises(TrialsFailedError):
-        records.choose_exported([], PERPLEXITY)
-
-
-def test_flags_are_no_numbers() -> None:
-    outcome = training("x", 0, test_accuracy=0.5)
-    outcome.history[-1]["done"] = True
-    assert "done" not in records.retrain_entries([outcome])[0]
+def test_what_belongs_to_another_winner_goes_with_it() -> None:
+    first = Winner("a", "-", 0, zoo["DARTS_V1"], "best")
+    record = record_from_json((GOLDEN / "format-0" / "genotypes.json").read_text(), "golden")
+    assert record.with_winner(first).export is None
+    assert record.with_winner(first).retrain == ()
+    assert record.winner is not None
+    same = Winner("other", "-", 9, record.winner.genotype, "found again")
+    assert record.with_winner(same).retrain == record.retrain

@@ -7,6 +7,7 @@ import pytest
 from darts_ray.config import load_config, to_yaml
 from darts_ray.errors import StudyError
 from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.record import TRAINING_STAGES, Record, StageState
 from darts_ray.study.files.study import (
     load_study,
     provenance_now,
@@ -53,7 +54,7 @@ def test_study_file_fixes_the_search_trials(tmp_path: Path, search: dict[str, An
     config = resolve_paths(image_config(tmp_path, search=search))
     folder = StudyFolder.of(config)
     write_study_file(folder, config, {"data_fingerprint": "x"})
-    write_record(folder, {"stages": {stage: {} for stage in ("search", "select", "retrain")}})
+    write_record(folder, Record(stages=dict.fromkeys(TRAINING_STAGES, StageState())))
     known, _ = read_study_file(folder)
     assert known.search is not None
     assert known.search["train_portion"] == 0.5
@@ -66,7 +67,7 @@ def test_study_file_with_an_unresolved_search_goes_on(tmp_path: Path) -> None:
     config = resolve_paths(image_config(tmp_path))
     folder = StudyFolder.of(config)
     folder.write_text("study.yaml", to_yaml(config))
-    write_record(folder, {"stages": {stage: {} for stage in ("search", "select", "retrain")}})
+    write_record(folder, Record(stages=dict.fromkeys(TRAINING_STAGES, StageState())))
     known, _ = read_study_file(folder)
     assert known == config
     assert admit(folder, config, True) == {}

@@ -5,7 +5,7 @@ import pytest
 from darts_ray.config import StudyConfig
 from darts_ray.errors import ConfigError
 from darts_ray.space import zoo
-from darts_ray.study.files.record import Candidate
+from darts_ray.study.files.entries import Candidate
 from darts_ray.study.plan.settings import (
     retrain_trials,
     search_trials,

@@ -128,7 +128,7 @@ def test_access_keys_do_not_reach_the_page(tmp_path: Path) -> None:
 
 
 def test_short_cells() -> None:
-    cells = short_cells(zoo["DARTS_V2"].to_dict())
+    cells = short_cells(zoo["DARTS_V2"])
     assert (
         cells["normal"] == "sep3(0) sep3(1) | sep3(0) sep3(1) | sep3(1) skip(0) | skip(0) dil3(2)"
     )

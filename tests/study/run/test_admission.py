@@ -6,6 +6,7 @@ import pytest
 from darts_ray.config import StudyConfig
 from darts_ray.errors import StudyError
 from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.record import Record, StageState
 from darts_ray.study.files.study import (
     read_study_file,
     resolve_paths,
@@ -65,7 +66,7 @@ def test_what_has_not_begun_may_change(tmp_path: Path) -> None:
     config = resolve_paths(image_config(tmp_path, export=None, retrain=None))
     folder = StudyFolder.of(config)
     write_study_file(folder, config, {"data_fingerprint": "x"})
-    write_record(folder, {"stages": {"search": {"finished": True}}})
+    write_record(folder, Record(stages={"search": StageState(finished=True)}))
     more = changed(
         config,
         select={"epochs": 9},

@@ -1,121 +1,38 @@
 """A study's stages, with fabricated trials in place of Ray."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from darts_ray.config import ResourcesSection, StudyConfig
 from darts_ray.errors import ConfigError, DataError, StudyError, TrialsFailedError
 from darts_ray.space import zoo
 from darts_ray.study import load_study, resume_study, run_study
 from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.record import (
+    STAGES,
+    Failure,
+    Record,
+    StageState,
+    record_to_json,
+)
 from darts_ray.study.plan.settings import retrain_trials
-from darts_ray.study.run import stages
 from darts_ray.study.run.driver import pending_stages
-from darts_ray.tune import TrialOutcome, TrialSpec
-from tests.study.fabricated import failed_outcome, search_outcome, training_outcome
-
-TINY_NETWORK = {"channels": 2, "layers": 3, "auxiliary": False, "drop_path": 0.0}
-NO_FLIP = {"crop_padding": 1, "horizontal_flip": False}
-
-
-def tiny(output: Path | str, **changes: Any) -> StudyConfig:
-    training = {"network": TINY_NETWORK, "augment": NO_FLIP, "max_steps": 2, "batch_size": 32}
-    values: dict[str, Any] = {
-        "name": "tiny",
-        "output": str(output),
-        "data": {"source": "digits", "max_train": 128, "max_test": 64},
-        "seeds": [0, 1],
-        "search": {
-            "network": {"channels": 2, "layers": 3},
-            "augment": NO_FLIP,
-            "epochs": 2,
-            "batch_size": 16,
-            "max_steps": 2,
-        },
-        "select": {**training, "epochs": 1},
-        "retrain": {**training, "epochs": 2, "seeds": [0, 1]},
-        "export": {},
-        "tracking": {"enabled": False},
-        **changes,
-    }
-    return StudyConfig.model_validate(values)
-
-
-class FakeRay:
-    """Stands in for Ray: ends trials at once, and fails or interrupts those it is told to."""
-
-    def __init__(self) -> None:
-        self.failing: set[str] = set()
-        self.interrupt: str | None = None
-        self.started: list[str] = []
-        self.continues: list[bool] = []
-        self.scores: Callable[[TrialSpec], float] = lambda spec: 0.9
-
-    def preflight(self, *args: Any, continues: bool) -> None:
-        self.continues.append(continues)
-
-    def run_trials(
-        self, stage: str, trainable: type, trials: Sequence[TrialSpec], *args: Any, **kwargs: Any
-    ) -> list[TrialOutcome]:
-        self.started.append(stage)
-        if stage == self.interrupt:
-            raise KeyboardInterrupt
-        return [self._end(stage, spec) for spec in trials]
-
-    def _end(self, stage: str, spec: TrialSpec) -> TrialOutcome:
-        if spec.name in self.failing:
-            return failed_outcome(spec.name, spec.setting, spec.seed)
-        if stage == "search":
-            return search_outcome(spec.name, spec.setting, spec.seed, 2)
-        score, tests = self.scores(spec), stage == "retrain"
-        return training_outcome(stage, spec.name, spec.setting, spec.seed, 2, score, test=tests)
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
-    @contextmanager
-    def no_ray(resources: ResourcesSection) -> Iterator[None]:
-        yield
-
-    def no_export(folder: StudyFolder, entry: dict[str, Any], *args: Any) -> dict[str, Any]:
-        return {
-            "file": "best.onnx",
-            "trial": entry["trial"],
-            "seed": entry["seed"],
-            "opset": 20,
-            "tolerance": 1e-4,
-            "max_difference": 1e-6,
-            "batch_sizes": [1],
-            "checked_on": "nothing",
-            "size_bytes": 1,
-            "int8": None,
-            "registered": None,
-        }
-
-    fake = FakeRay()
-    monkeypatch.setattr("darts_ray.study.run.driver.start_ray", no_ray)
-    monkeypatch.setattr("darts_ray.study.run.driver.preflight", fake.preflight)
-    monkeypatch.setattr("darts_ray.study.run.driver.check_fits", lambda *args: None)
-    monkeypatch.setattr("darts_ray.study.run.stages.run_trials", fake.run_trials)
-    monkeypatch.setattr("darts_ray.study.run.stages.export_network", no_export)
-    monkeypatch.setattr("darts_ray.study.run.stages.write_report", lambda folder: f"{folder}/r")
-    return fake
+from tests.study.fabricated import search_outcome
+from tests.study.run.conftest import FakeRay, tiny
 
 
 def tables(folder: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Return results without timings, alphas, and the record without times."""
     study = load_study(folder)
     timings = ["seconds", "samples_per_second", "peak_memory_bytes"]
-    record = {key: value for key, value in study.record.items() if key != "stages"}
+    record = json.loads(record_to_json(study.record))
+    del record["stages"]
     for entry in record["retrain"]:
         for name in timings:
-            entry.pop(name, None)
+            entry["metrics"].pop(name, None)
     results = study.results.to_pandas().drop(columns=timings, errors="ignore")
     return results, study.alphas.to_pandas(), record
 
@@ -143,7 +60,7 @@ def test_interrupted_study_keeps_what_is_done_and_resumes(tmp_path: Path, ray: F
         run_study(tiny(tmp_path / "cut"))
     cut = str(tmp_path / "cut" / "tiny")
     assert set(load_study(cut).results.to_pandas()["stage"]) == {"search"}
-    assert not load_study(cut).record["stages"]["select"]["finished"]
+    assert not load_study(cut).record.has_finished("select")
     ray.interrupt = None
     resumed = resume_study(cut)
     assert ray.started == ["search", "select", "select", "retrain"]
@@ -193,8 +110,8 @@ def test_nothing_to_go_on_with(tmp_path: Path, ray: FakeRay) -> None:
     with pytest.raises(TrialsFailedError, match="none of the searches"):
         run_study(tiny(tmp_path))
     record = load_study(tmp_path / "tiny").record
-    assert len(record["failed"]) == 2
-    assert not record["stages"]["search"]["finished"]
+    assert len(record.failed) == 2
+    assert not record.has_finished("search")
     ray.failing = set()
     assert resume_study(str(tmp_path / "tiny")).failed == ()
 
@@ -278,8 +195,8 @@ def test_sqlite_on_an_object_store_is_refused(ray: FakeRay) -> None:
 def test_what_is_left_to_do(
     done: list[str], failed: list[str], named: bool, pending: list[str]
 ) -> None:
-    record = {
-        "stages": {stage: {"finished": True} for stage in done},
-        "failed": [{"stage": stage} for stage in failed],
-    }
-    assert pending_stages(record, stages.STAGES, named=named) == pending
+    record = Record(
+        stages={stage: StageState(finished=True) for stage in done},
+        failed=tuple(Failure(stage, "t", "-", 0, "lost") for stage in failed),
+    )
+    assert pending_stages(record, STAGES, named=named) == pending
