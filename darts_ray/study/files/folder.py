@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import filelock
-import psutil
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
 from darts_ray.config import StudyConfig
+from darts_ray.encoding import NotTextError, decode_text
 from darts_ray.errors import StudyError
-from darts_ray.location import absolute_location, child_location
+from darts_ray.location import absolute_location, child_location, with_patience
+from darts_ray.study.files.lease import Lease
 
 _Result = TypeVar("_Result")
 
 LOCK_FILE = ".driver.lock"
-LEASE_SECONDS = 120.0
-"""A driver on an object store that has not renewed its lease for this long counts as dead."""
 
 
 class StudyFolder:
@@ -45,6 +40,7 @@ class StudyFolder:
         """
         self.uri = absolute_location(location)
         self.is_local = "://" not in self.uri
+        self._lease: Lease | None = None
         try:
             if self.is_local:
                 self._fs, self._root = pyarrow.fs.LocalFileSystem(), self.uri
@@ -100,13 +96,30 @@ class StudyFolder:
         return self._guard(name, read)
 
     def read_text(self, name: str) -> str:
-        """Return a file's content as UTF-8 text."""
-        return self.read_bytes(name).decode("utf-8")
+        """Return a file's content as UTF-8 text.
+
+        Raises:
+            StudyError: as `read_bytes`, or the content is no text.
+        """
+        try:
+            return decode_text(self.read_bytes(name))
+        except NotTextError as error:
+            raise StudyError(f"{self.child(name)}: is cut short or altered ({error}).") from error
 
     def read_table(self, name: str, dictionaries: Sequence[str] = ()) -> pa.Table:
-        """Return a Parquet file's content; named text columns as dictionaries, to save memory."""
+        """Return a Parquet file's content; named text columns as dictionaries, to save memory.
+
+        Raises:
+            StudyError: as `read_bytes`, or the file is damaged.
+        """
         content = pa.BufferReader(self.read_bytes(name))
-        return pq.read_table(content, read_dictionary=list(dictionaries))
+        try:
+            return pq.read_table(content, read_dictionary=list(dictionaries))
+        except (pa.ArrowException, OSError) as error:
+            raise StudyError(
+                f"{self.child(name)}: is cut short or altered ({_first_line(error)}). The trials"
+                f" are untouched; `darts-ray resume {self}` writes it anew from them."
+            ) from error
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Put a file under its name at once, replacing what was there.
@@ -137,20 +150,33 @@ class StudyFolder:
         self.write_bytes(name, source.read_bytes())
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, wait: bool = False) -> Iterator[None]:
         """Keep other drivers off this study while the block runs.
 
-        Locally the operating system drops the lock with the process. On an object store the lock
-        is a lease that a thread renews; after a kill it runs out by itself.
+        Locally the operating system drops the lock with the process; on an object store it is a
+        lease, which runs out by itself (`lease.py` says what all locks promise).
+
+        Args:
+            wait: wait for the lease of a driver that has died, until it has run out.
 
         Raises:
             StudyError: another driver holds the lock.
         """
-        with self._lock_local() if self.is_local else self._lock_remote():
-            yield
+        if self.is_local:
+            with self._lock_local():
+                yield
+            return
+        lease = Lease(self._fs, self._path(LOCK_FILE), self.uri)
+        self._lease = lease
+        try:
+            with lease.held(wait=wait):
+                yield
+        finally:
+            self._lease = None
 
     @contextmanager
     def _lock_local(self) -> Iterator[None]:
+        is_new = not os.path.isdir(self._root)
         self._guard("", lambda: os.makedirs(self._root, exist_ok=True))
         lock = filelock.FileLock(self._path(LOCK_FILE), timeout=0)
         try:
@@ -171,47 +197,16 @@ class StudyFolder:
             # why: removed while still held, so no other driver can be waiting on this inode
             Path(self._path(LOCK_FILE)).unlink(missing_ok=True)
             lock.release()
-
-    @contextmanager
-    def _lock_remote(self) -> Iterator[None]:
-        if self.has(LOCK_FILE):
-            holder = json.loads(self.read_text(LOCK_FILE))
-            age = time.time() - holder["renewed"]
-            is_here = holder["host"] == socket.gethostname()
-            died_here = is_here and not psutil.pid_exists(holder["pid"])
-            if age < LEASE_SECONDS and not died_here:
-                raise StudyError(
-                    f"Study folder {self}: a driver on {holder['host']} (process {holder['pid']})"
-                    f" was working on this study {age:.0f} s ago. Stop it, or if it died wait"
-                    f" {LEASE_SECONDS - age:.0f} s."
-                )
-        stop = threading.Event()
-
-        def renew() -> None:
-            lease = {"host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time()}
-            self.write_text(LOCK_FILE, json.dumps(lease))
-
-        def keep_renewing() -> None:
-            while not stop.wait(LEASE_SECONDS / 4):
-                try:
-                    renew()
-                except StudyError:
-                    continue  # why: an outage shorter than the lease does no harm
-
-        renew()
-        thread = threading.Thread(target=keep_renewing, name="study-lease", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-            self._guard(LOCK_FILE, lambda: self._fs.delete_file(self._path(LOCK_FILE)))
+            if is_new:
+                with suppress(OSError):  # it holds something by now
+                    os.rmdir(self._root)
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
     def _write(self, name: str, content: bytes) -> None:
+        if self._lease is not None and self._lease.lost:
+            raise self._lease.lost_error()
         if not self.is_local:
             with self._fs.open_output_stream(self._path(name), compression=None) as stream:
                 stream.write(content)
@@ -229,9 +224,14 @@ class StudyFolder:
             temporary.unlink(missing_ok=True)
 
     def _guard(self, name: str, action: Callable[[], _Result]) -> _Result:
+        place = f"Study folder {self}: {name or 'storage'}"
         try:
-            return action()
+            return with_patience(action, place)
         except FileNotFoundError as error:
             raise StudyError(f"Study folder {self}: there is no {name}.") from error
         except (OSError, pa.ArrowException) as error:
-            raise StudyError(f"Study folder {self}: {name or 'storage'}: {error}.") from error
+            raise StudyError(f"{place}: {error}.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

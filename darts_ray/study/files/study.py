@@ -67,13 +67,13 @@ class Study:
         return {entry.trial: entry.genotype for entry in self.record.search}
 
 
-def load_study(folder: str | Path) -> Study:
+def load_study(folder: str | Path | StudyFolder) -> Study:
     """Read the study in a folder (path or URI).
 
     Raises:
         StudyError: the folder holds no study, or one of its files is not readable.
     """
-    place = StudyFolder(folder)
+    place = folder if isinstance(folder, StudyFolder) else StudyFolder(folder)
     config, provenance = read_study_file(place)
     record = read_record(place)
     results = place.read_table(RESULTS_FILE) if place.has(RESULTS_FILE) else pa.table({})

@@ -109,21 +109,23 @@ def run_study(
     wanted = _wanted_stages(config, stages)
     goes_on = resume or wanted[0] != _wanted_stages(config, None)[0]
     tracker = _tracker(config, folder)
-    continues = admit(folder, config, goes_on) is not None
-    data = open_data(config.data)
-    pending = pending_stages(read_record(folder), wanted, named=stages is not None)
-    for stage in wanted:
-        if stage not in pending:
-            say(f"{stage}: was done before")
+    admit(folder, config, goes_on)
     with ExitStack() as stack:
+        # why: before anything that takes long, such as a Ray of its own
+        stack.enter_context(folder.lock(wait=goes_on))
+        # why: admitted again under the lock, as another driver may have come first
+        before = admit(folder, config, goes_on)
+        data = open_data(config.data)
+        pending = pending_stages(read_record(folder), wanted, named=stages is not None)
+        for stage in wanted:
+            if stage not in pending:
+                say(f"{stage}: was done before")
         if set(pending) & set(TRAINING_STAGES):
             check_fits(config, data, pending)
             stack.enter_context(start_ray(config.resources))
             trials = {stage: n for stage, n in num_trials(config).items() if stage in pending}
-            preflight(config, folder.uri, trials, continues=continues)
-        stack.enter_context(folder.lock())
-        # why: admitted again under the lock, as another driver may have come first
-        provenance = admit(folder, config, goes_on) or provenance_now(data.info.fingerprint)
+            preflight(config, folder.uri, trials, continues=before is not None)
+        provenance = before or provenance_now(data.info.fingerprint)
         if provenance["data_fingerprint"] != data.info.fingerprint:
             raise DataError(
                 f"{folder}: the data are not those that this study began with (fingerprint"
@@ -132,7 +134,7 @@ def run_study(
             )
         write_study_file(folder, config, provenance)
         stack.enter_context(_tracked(tracker, config))
-        runner = StageRunner(load_study(folder.uri), data, tracker=tracker, quiet=quiet, say=say)
+        runner = StageRunner(load_study(folder), data, tracker=tracker, quiet=quiet, say=say)
         for stage in pending:
             try:
                 runner.run(stage)

@@ -1,37 +1,15 @@
-import json
 import os
-import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 
-from darts_ray.errors import StudyError
+from darts_ray.errors import StorageError, StudyError
 from darts_ray.location import absolute_location, child_location
 from darts_ray.study.files.folder import LOCK_FILE, StudyFolder
 from darts_ray.study.files.study import load_study, write_study_file
 from tests.study.fabricated import image_config
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """URI of a bucket on a local S3 server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    client = boto3.client(
-        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **keys
-    )
-    client.create_bucket(Bucket="studies")
-    client.close()
-    query = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    yield f"s3://test:test@studies?{query}"
-    server.stop()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -62,29 +40,6 @@ def test_missing_file_is_named(folder: StudyFolder) -> None:
         folder.read_text("genotypes.json")
 
 
-def test_lock_keeps_a_second_driver_out(folder: StudyFolder) -> None:
-    with (
-        folder.lock(),
-        pytest.raises(StudyError, match="working on this study"),
-        StudyFolder(folder.uri).lock(),
-    ):
-        pass
-    with folder.lock():
-        assert folder.names() in ([LOCK_FILE], [])
-    assert LOCK_FILE not in folder.names()
-
-
-def test_lease_of_a_dead_driver_ends(bucket: str) -> None:
-    folder = StudyFolder(child_location(bucket, "dead"))
-    lease = {"host": "elsewhere", "pid": 1, "renewed": time.time() - 60}
-    folder.write_text(LOCK_FILE, json.dumps(lease))
-    with pytest.raises(StudyError, match="elsewhere"), folder.lock():
-        pass
-    folder.write_text(LOCK_FILE, json.dumps({**lease, "renewed": time.time() - 600}))
-    with folder.lock():
-        assert json.loads(folder.read_text(LOCK_FILE))["pid"] == os.getpid()
-
-
 def test_copied_study_is_read_at_its_new_place(bucket: str, tmp_path: Path) -> None:
     old = StudyFolder(child_location(bucket, "old/first"))
     place = {"output": child_location(bucket, "old"), "name": "first"}
@@ -105,7 +60,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(StudyError, match=r"a\.txt.*No space left"):
+    with pytest.raises(StorageError, match=r"a\.txt.*No space left"):
         folder.write_text("a.txt", "new")
     assert folder.read_text("a.txt") == "old"
     assert folder.names() == ["a.txt"]
