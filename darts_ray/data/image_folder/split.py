@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from darts_ray.data.augment import ImageNetTransform
 from darts_ray.data.dataset import SampleTransform, sample_seeds
@@ -63,6 +68,8 @@ class FolderSplit:
         self._files = files
         self._view = view
         self._workers = workers
+        self._idle: WeakKeyDictionary[object, list[tuple[DataLoader[Tensor | str], _Sampler]]]
+        self._idle = WeakKeyDictionary()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -87,20 +94,63 @@ class FolderSplit:
             DataError: an image is corrupt or has another shape than the view asks for.
         """
         on_gpu = device.type == "cuda"
-        loader = DataLoader(
-            _Decoder(self._root, self._files, self._view, transform),
-            batch_sampler=_requests(order, batch_size, seeds),
-            num_workers=self._workers,
-            collate_fn=_collate,
-            pin_memory=on_gpu,
-            # Otherwise every pass would draw from the global generator and so change a training.
-            generator=torch.Generator(),
-        )
-        for first, images in zip(range(0, len(order), batch_size), loader, strict=True):
-            if isinstance(images, str):
-                raise DataError(images)
-            labels = self.labels[order[first : first + batch_size]]
-            yield images.to(device, non_blocking=on_gpu), labels.to(device, non_blocking=on_gpu)
+        with self._loader(transform, on_gpu) as (loader, sampler):
+            sampler.requests = partial(_requests, order, batch_size, seeds)
+            for first, images in zip(range(0, len(order), batch_size), loader, strict=True):
+                if isinstance(images, str):
+                    raise DataError(images)
+                labels = self.labels[order[first : first + batch_size]]
+                yield (
+                    images.to(device, non_blocking=on_gpu),
+                    labels.to(device, non_blocking=on_gpu),
+                )
+
+    @contextmanager
+    def _loader(
+        self, transform: SampleTransform | None, on_gpu: bool
+    ) -> Iterator[tuple[DataLoader[Tensor | str], _Sampler]]:
+        """Lend a loader with its processes for one pass; they live on for the next one.
+
+        Passes that run side by side, as those of weights and alphas, get one each. Loaders of a
+        transform that is gone go with it.
+        """
+        idle = self._idle.setdefault(transform or self, [])
+        if idle:
+            loader, sampler = idle.pop()
+        else:
+            sampler = _Sampler()
+            loader = DataLoader(
+                # a copy, so that the loader does not keep alive what it is kept under
+                _Decoder(self._root, self._files, self._view, copy.copy(transform)),
+                batch_sampler=sampler,
+                num_workers=self._workers,
+                persistent_workers=self._workers > 0,
+                collate_fn=_collate,
+                pin_memory=on_gpu,
+                # Otherwise every pass would draw from the global generator and so change a
+                # training.
+                generator=torch.Generator(),
+            )
+        try:
+            yield loader, sampler
+        except (GeneratorExit, DataError):  # the pass was given up; the processes are sound
+            idle.append((loader, sampler))
+            raise
+        idle.append((loader, sampler))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the processes out; a copy starts its own."""
+        return {**self.__dict__, "_idle": WeakKeyDictionary()}
+
+
+class _Sampler(Sampler[list[Request]]):
+    """Gives a loader the batches of the pass that it is lent for."""
+
+    requests: Callable[[], Iterator[list[Request]]]
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        """Yield the requests of one batch after the other."""
+        return self.requests()
 
 
 class _Decoder(Dataset["Tensor | str"]):

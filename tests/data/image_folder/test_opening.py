@@ -1,7 +1,9 @@
+import gc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -202,3 +204,43 @@ def test_fingerprint_follows_names_and_sizes(folder: Path, tmp_path: Path) -> No
     assert opened(moved).info.fingerprint == first
     (moved / "train" / "ant" / "000.png").unlink()
     assert opened(moved).info.fingerprint != first
+
+
+def processes() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if child.is_running()}
+
+
+def test_decoding_processes_serve_every_pass_and_end_with_their_stream(folder: Path) -> None:
+    before = processes()
+    data = opened(folder, workers=2, image_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    stream = make_stream(data)
+    for _ in stream.epoch():
+        pass
+    first = processes() - before
+    assert len(first) >= 2
+    for _ in range(3):
+        for _ in stream.epoch():
+            pass
+    assert processes() - before == first
+    # another stream beside it has its own, as the two are read in turns
+    other = make_stream(data, seed=1)
+    pairs = zip(stream.epoch(), other.epoch(), strict=True)
+    reference = opened(folder, image_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    alone = make_stream(reference, seed=1)
+    for (_, (images, _)), (expected, _) in zip(pairs, alone.epoch(), strict=True):
+        assert torch.equal(images, expected)
+    del stream, other, data
+    gc.collect()
+    psutil.wait_procs([psutil.Process(pid) for pid in processes() - before], timeout=10)
+    assert processes() <= before
+
+
+def test_a_pass_that_is_given_up_leaves_no_trace_in_the_next(folder: Path) -> None:
+    data = opened(folder, workers=2)
+    order = torch.arange(12)
+    begun = data.train.read(order, 2, device=CPU)
+    next(begun)
+    del begun
+    passes = [torch.cat([x for x, _ in data.train.read(order.flip(0), 3, device=CPU)])]
+    passes += [torch.cat([x for x, _ in opened(folder).train.read(order, 5, device=CPU)]).flip(0)]
+    assert torch.equal(*passes)
