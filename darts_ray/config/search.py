@@ -17,7 +17,9 @@ from darts_ray.config.base import (
     Seed,
 )
 from darts_ray.config.data import AugmentConfig, DataConfig
+from darts_ray.config.methods import AnyMethod, DartsConfig
 from darts_ray.config.recipes import complete_search
+from darts_ray.config.robustness import DropPath, DropPathConfig, EarlyStop
 from darts_ray.errors import ConfigError
 from darts_ray.space import SearchSpace, resolve_space
 
@@ -149,6 +151,15 @@ class SearchConfig(Model):
     data: DataConfig = DataConfig()
     space: str | SpaceConfig = Field("darts", description="A named space, or one of your own.")
     network: SupernetConfig = ConvSupernetConfig()
+    method: AnyMethod = Field(
+        DartsConfig(), description="A method's name, or {name: NAME, ...} with its own values."
+    )
+    drop_path: DropPath = Field(
+        DropPathConfig(), description="Of the supernet's edges; conv only. A number, or a section."
+    )
+    early_stop: EarlyStop | None = Field(
+        None, description="eigenvalue, or {rule: eigenvalue, ...}; null: every epoch is run."
+    )
     optim: SearchOptimConfig = SearchOptimConfig()
     augment: AugmentConfig = AugmentConfig()
     epochs: PositiveInt = 50
@@ -201,6 +212,30 @@ class SearchConfig(Model):
                 " sequences differ in length"
             )
         return self
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> SearchConfig:
+        self.method.check(self)
+        if self.drop_path.probability and self.network.kind != "conv":
+            raise ValueError("drop_path: is for conv searches; text has its own dropout (network)")
+        if self.drop_path.probability and self.drop_path.cutout and self.augment.cutout:
+            raise ValueError(
+                "drop_path.cutout: augment.cutout erases a square as well; set one to 0"
+            )
+        if self.drop_path.probability and self.graphs:
+            raise ValueError("graphs: drop path draws random numbers; set graphs: false")
+        if self.early_stop is not None and self.compile:
+            raise ValueError("compile: cannot differentiate twice, which early_stop needs")
+        if self.early_stop is not None and not self.method.trains_alphas:
+            raise ValueError(
+                f"early_stop: {self.method.name!r} has no alphas to watch; leave it out"
+            )
+        return self
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all phases of the method; `epochs` are those of the search itself."""
+        return self.method.total_epochs(self)
 
     def search_space(self) -> SearchSpace:
         """Return the space that the search explores."""

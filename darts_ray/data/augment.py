@@ -42,7 +42,7 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: Generator
     return images.flatten(2).gather(2, pixels).view(batch, channels, height, width)
 
 
-def cutout_(images: Tensor, side: int, generator: Generator) -> Tensor:
+def cutout_(images: Tensor, side: int, generator: Generator, probability: float = 1.0) -> Tensor:
     """Set a square of each image to zero, in place; apply it to normalised images.
 
     The centre is uniform over the pixels, so a square near the border is clipped, as in DeVries &
@@ -53,6 +53,7 @@ def cutout_(images: Tensor, side: int, generator: Generator) -> Tensor:
         images: (batch, channels, height, width).
         side: in pixels.
         generator: on the device of `images`.
+        probability: with which an image is changed at all.
     """
     batch, _, height, width = images.shape
     inside = []
@@ -62,6 +63,9 @@ def cutout_(images: Tensor, side: int, generator: Generator) -> Tensor:
         pixel = torch.arange(size, device=images.device)
         inside.append((pixel >= first) & (pixel < first + side))
     erased = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    if probability < 1:
+        chosen = torch.rand(batch, 1, 1, 1, generator=generator, device=images.device)
+        erased = erased & (chosen < probability)
     return images.masked_fill_(erased, 0)
 
 

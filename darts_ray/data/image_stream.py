@@ -68,6 +68,8 @@ class ImageStream:
         self._indices = indices.cpu()
         self._batch_size = batch_size
         self._augment = augment
+        self._erased_side = augment.cutout if augment else 0
+        self._erasing_probability = 1.0
         self._transform = sample_transform(augment, info.image_size) if augment else None
         self._normalise = Normalise(
             info.mean, info.std, device=device, dtype=dtype, channels_last=channels_last
@@ -113,10 +115,17 @@ class ImageStream:
             if padding or flip:
                 images = crop_and_flip(images, padding, flip, self._generator)
         images = self._normalise(images)
-        if self._augment is not None and self._augment.cutout:
-            images = cutout_(images, self._augment.cutout, self._generator)
+        if self._erased_side:
+            images = cutout_(images, self._erased_side, self._generator, self._erasing_probability)
         self._position += 1
         return images, targets
+
+    def erase(self, side: int, probability: float) -> None:
+        """From now on erase a square of so many pixels with this probability.
+
+        It is not part of the state: set it again after loading one.
+        """
+        self._erased_side, self._erasing_probability = side, probability
 
     def state_dict(self) -> dict[str, int]:
         """Return the position; the rest follows from the arguments."""

@@ -80,3 +80,44 @@ def deterministic(enabled: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
+class OwnRandomness:
+    """Random numbers that belong to one run, whatever else the process draws.
+
+    Attributes:
+        state: of every generator, between two uses.
+
+    Args:
+        seed: of every generator.
+        device: of the run.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._device = device
+        self._in_use = False
+        outer = rng_state(device)
+        try:
+            seed_everything(seed)
+            self.state = rng_state(device)
+        finally:
+            set_rng_state(outer, device)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Within the context draw from this state; afterwards the process's is as it was.
+
+        A use within a use is the same one. After an error the state is that of the beginning.
+        """
+        if self._in_use:
+            yield
+            return
+        outer = rng_state(self._device)
+        set_rng_state(self.state, self._device)
+        self._in_use = True
+        try:
+            yield
+            self.state = rng_state(self._device)
+        finally:
+            self._in_use = False
+            set_rng_state(outer, self._device)

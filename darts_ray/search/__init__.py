@@ -3,6 +3,7 @@
 from darts_ray.config import SearchOptimConfig
 from darts_ray.search.bilevel import BilevelStep, StepResult
 from darts_ray.search.build import build_supernet
+from darts_ray.search.methods import methods
 from darts_ray.search.run import SearchRun
 from darts_ray.search.spectrum import dominant_eigenvalue
 
@@ -13,4 +14,5 @@ __all__ = [
     "StepResult",
     "build_supernet",
     "dominant_eigenvalue",
+    "methods",
 ]

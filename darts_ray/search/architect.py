@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from darts_ray.config import SearchOptimConfig
+from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.supernet import Batch, State, Supernet, weights_frozen
+from darts_ray.search.leaves import Leaves
+from darts_ray.search.parts import Role
 
 
 class LossFunction(Protocol):
     """Maps a batch and the hidden state before it to its mean loss and the state after it."""
 
     def __call__(
-        self, batch: Batch, state: State, *, full_precision: bool = False
+        self, batch: Batch, state: State, mixing: Mixing | None, *, full_precision: bool = False
     ) -> tuple[Tensor, State]:
         """With `full_precision` autocast is off whatever the configuration says."""
+
+
+Relax: TypeAlias = Callable[[Role], Leaves]
+"""Draws the mixing weights of one pass, or of all passes of one virtual step."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class Architect:
     original code. The two sides of the difference agree in most of their digits, so they are
     computed in full precision even where everything else is bfloat16.
 
+    Losses are functions of mixing weights p, and a relaxation J maps alphas to p. Each loss may
+    have its own map, for example its own random draw:
+
+        grad = J_V^T dL_val/dp - xi * c * J_T^T (d/dp [grad_w L_train(w, p) . v])
+
     The weights move in place and come back by copy from a saved buffer, bit for bit; the
     network is never copied. The losses do not include regularisation such as TAR.
 
@@ -69,6 +81,7 @@ class Architect:
         supernet: the network, seen only through the protocol.
         optim: order, finite-difference size, momentum, weight decay and clipping.
         loss: the supernet's loss.
+        relax: the mixing weights of a pass with the role `alpha` (L_val) or `weight` (L_train).
         momentum_buffer: returns a weight's momentum buffer, or None before the first step.
     """
 
@@ -77,13 +90,14 @@ class Architect:
         supernet: Supernet,
         optim: SearchOptimConfig,
         loss: LossFunction,
+        relax: Relax,
         momentum_buffer: Callable[[Tensor], Tensor | None],
     ) -> None:
         # the same Parameters for the supernet's whole life; finding them takes a walk
-        self._alphas: list[Tensor] = list(supernet.alphas.values())
         self._weights: list[Tensor] = list(supernet.weights)
         self._optim = optim
         self._loss = loss
+        self._relax = relax
         self._momentum_buffer = momentum_buffer
         clips = optim.clip_virtual_step
         self._clips = getattr(supernet, "clips_virtual_step", False) if clips is None else clips
@@ -114,21 +128,24 @@ class Architect:
             xi: size of the virtual step; 0 is first order.
         """
         if self._optim.order == "first" or xi == 0:
+            valid = self._relax("alpha")
             with weights_frozen(self._weights):
-                loss, valid_state = self._loss(valid_batch, valid_state)
-            gradients = _differentiate(loss, self._alphas)
+                loss, valid_state = self._loss(valid_batch, valid_state, valid.mixing)
+            gradients = valid.pull_back(_differentiate(loss, valid.tensors))
             return AlphaGradient(gradients, loss.detach(), valid_state)
 
         self._save()
+        train = self._relax("weight")
         random_numbers = _RandomNumbers(self._weights[0].device)
-        clip = self._set_virtual_step(train_batch, train_state)
+        clip = self._set_virtual_step(train_batch, train_state, train)
+        valid = self._relax("alpha")
         with self._weights_moved(-xi):
-            loss, valid_state = self._loss(valid_batch, valid_state)
-            gradients = _differentiate(loss, [*self._alphas, *self._weights])
-        num_alphas = len(self._alphas)
-        gradients, v = gradients[:num_alphas], gradients[num_alphas:]
+            loss, valid_state = self._loss(valid_batch, valid_state, valid.mixing)
+            gradients = _differentiate(loss, [*valid.tensors, *self._weights])
+        num_leaves = len(valid.tensors)
+        gradients, v = valid.pull_back(gradients[:num_leaves]), gradients[num_leaves:]
         implicit = self._exact if self._optim.hvp == "exact" else self._finite_difference
-        products = implicit(train_batch, train_state, v, random_numbers)
+        products = implicit(train_batch, train_state, train, v, random_numbers)
         factor = xi if clip is None else xi * clip
         gradients = [
             gradient - factor * product
@@ -136,9 +153,9 @@ class Architect:
         ]
         return AlphaGradient(gradients, loss.detach(), valid_state)
 
-    def _set_virtual_step(self, batch: Batch, state: State) -> Tensor | None:
+    def _set_virtual_step(self, batch: Batch, state: State, train: Leaves) -> Tensor | None:
         """Set the direction to `momentum * buffer + c * g + weight_decay * w`; return c."""
-        loss, _ = self._loss(batch, state)
+        loss, _ = self._loss(batch, state, train.mixing)
         torch._foreach_copy_(self._direction, _differentiate(loss, self._weights))
         clip = self._clip_direction() if self._clips else None
         with torch.no_grad():
@@ -155,7 +172,12 @@ class Architect:
         return clip
 
     def _finite_difference(
-        self, batch: Batch, state: State, v: list[Tensor], random_numbers: _RandomNumbers
+        self,
+        batch: Batch,
+        state: State,
+        train: Leaves,
+        v: list[Tensor],
+        random_numbers: _RandomNumbers,
     ) -> list[Tensor]:
         """Return `(grad_alpha L_train(w + e v) - grad_alpha L_train(w - e v)) / (2 e)`."""
         torch._foreach_copy_(self._direction, v)
@@ -169,23 +191,29 @@ class Architect:
         for sign in (1.0, -1.0):
             with random_numbers.replayed(), self._weights_moved(sign):
                 with weights_frozen(self._weights):
-                    loss, _ = self._loss(batch, state, full_precision=True)
-                sides.append(_differentiate(loss, self._alphas))
+                    loss, _ = self._loss(batch, state, train.mixing, full_precision=True)
+                sides.append(train.pull_back(_differentiate(loss, train.tensors)))
         return [(plus - minus) / (2 * epsilon) for plus, minus in zip(*sides, strict=True)]
 
     def _exact(
-        self, batch: Batch, state: State, v: list[Tensor], random_numbers: _RandomNumbers
+        self,
+        batch: Batch,
+        state: State,
+        train: Leaves,
+        v: list[Tensor],
+        random_numbers: _RandomNumbers,
     ) -> list[Tensor]:
         """Return `d/d_alpha [grad_w L_train(w) . v]` by differentiating twice."""
         with random_numbers.replayed():
-            loss, _ = self._loss(batch, state)
+            loss, _ = self._loss(batch, state, train.mixing)
             inner = _differentiate(loss, self._weights, create_graph=True)
             # A weight whose gradient is constant adds nothing, and autograd refuses it.
             pairs = [(g, v_g) for g, v_g in zip(inner, v, strict=True) if g.requires_grad]
-            if not pairs:
-                return [torch.zeros_like(alpha) for alpha in self._alphas]
-            outputs, vectors = zip(*pairs, strict=True)
-            return _differentiate(outputs, self._alphas, vectors=vectors)
+            products = [torch.zeros_like(leaf) for leaf in train.tensors]
+            if pairs and train.tensors:
+                outputs, vectors = zip(*pairs, strict=True)
+                products = _differentiate(outputs, train.tensors, vectors=vectors)
+            return train.pull_back(products)
 
     def _save(self) -> None:
         if not self._saved:
@@ -257,6 +285,8 @@ def _differentiate(
     create_graph: bool = False,
 ) -> list[Tensor]:
     """Return the gradients; zeros for an input that the outputs do not depend on."""
+    if not inputs:
+        return []
     return list(
         torch.autograd.grad(
             outputs,

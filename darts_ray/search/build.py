@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +13,13 @@ from darts_ray.config.search import ConvSupernetConfig, SpaceConfig
 from darts_ray.data import ImageInfo, TextInfo
 from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentDropout, RecurrentSupernet
+from darts_ray.search.methods import MethodLike, methods, prepare_alphas
+from darts_ray.search.parts import Method
 from darts_ray.space.user_modules import import_extensions
 
 
 def build_supernet(
-    config: SearchConfig, info: ImageInfo | TextInfo
+    config: SearchConfig, info: ImageInfo | TextInfo, method: MethodLike | None = None
 ) -> ConvSupernet | RecurrentSupernet:
     """Return the supernet that a configuration describes, initialised from the global seed.
 
@@ -27,6 +30,7 @@ def build_supernet(
     Args:
         config: the search.
         info: the dataset: classes and channels, or the vocabulary.
+        method: instead of `config.method`.
 
     Raises:
         ConfigError: a module cannot be imported, a primitive is unknown, the network does not
@@ -34,6 +38,7 @@ def build_supernet(
     """
     if isinstance(config.space, SpaceConfig):
         import_extensions(config.space.imports, "space.imports")
+    parts = methods.make(config.method if method is None else method)
     space = config.search_space()
     network = config.network
     if isinstance(network, ConvSupernetConfig):
@@ -46,7 +51,9 @@ def build_supernet(
             in_channels=info.channels,
             stem_multiplier=network.stem_multiplier,
             space=space,
+            **_connection(config, parts),
         )
+        prepare_alphas(supernet, parts)
         supernet.check_image_size(*info.image_size)
         if config.compile:
             _compile(config, supernet.cells)
@@ -68,9 +75,38 @@ def build_supernet(
         tar_beta=network.tar_beta,
         space=space,
     )
+    prepare_alphas(language_model, parts)
     if config.compile:
         _compile(config, [language_model.cell])
     return language_model
+
+
+def set_drop_path(supernet: Any, probability: float) -> None:
+    """Set the probability with which the supernet's edges are dropped."""
+    from darts_ray.nn.conv.connections import (  # type: ignore[import-not-found,unused-ignore]
+        Chain,
+        EdgeDropPath,
+    )
+
+    connection = supernet.connection
+    for part in connection.connections if isinstance(connection, Chain) else (connection,):
+        if isinstance(part, EdgeDropPath):
+            part.probability = probability
+
+
+def _connection(config: SearchConfig, method: Method) -> dict[str, Any]:
+    """Return what surrounds the operations: the method's, and drop path around the sum."""
+    parts = [] if method.connection is None else [method.connection()]
+    if config.drop_path.probability:
+        from darts_ray.nn.conv.connections import (  # type: ignore[import-not-found,unused-ignore]
+            Chain,
+            EdgeDropPath,
+        )
+
+        parts.append(EdgeDropPath())
+    if not parts:
+        return {}
+    return {"connection": parts[0] if len(parts) == 1 else Chain(*parts)}
 
 
 def _compile(config: SearchConfig, cells: Iterable[nn.Module]) -> None:

@@ -3,43 +3,59 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from darts_ray.config import SearchConfig, SearchOptimConfig
+from darts_ray.config import SearchConfig
 from darts_ray.data import ImageData, TextData
-from darts_ray.errors import CheckpointError, ConfigError, NonFiniteLossError
+from darts_ray.errors import CheckpointError, ConfigError
 from darts_ray.runtime.device import resolve_device
-from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.memory import peak_memory_bytes, reset_peak_memory
-from darts_ray.runtime.randomness import deterministic, rng_state, seed_everything, set_rng_state
-from darts_ray.runtime.schedule import cosine
+from darts_ray.runtime.randomness import OwnRandomness, deterministic
+from darts_ray.search.batches import open_batches
 from darts_ray.search.bilevel import BilevelStep
-from darts_ray.search.build import build_supernet
-from darts_ray.search.feeds import open_feed
-from darts_ray.search.spectrum import dominant_eigenvalue
-from darts_ray.space import ConvGenotype, Genotype, softmax_alphas
+from darts_ray.search.build import build_supernet, set_drop_path
+from darts_ray.search.derivation import ByStrength
+from darts_ray.search.epoch import Epoch
+from darts_ray.search.evaluating import count_skips, evaluate, measure_curvature
+from darts_ray.search.methods import MethodLike, methods
+from darts_ray.search.recording import Recorder
+from darts_ray.search.relaxing import relaxed_weights
+from darts_ray.search.schedule import Schedule
+from darts_ray.search.stopping import EigenvalueStopper
+from darts_ray.space import Genotype
 
-_TUNABLE = ("weight_lr", "alpha_lr", "xi")
+FORMAT = 2
+"""Of `state_dict`; states without a number (1) are read as well."""
 
 
 class SearchRun:
     """One search: the supernet, its batches, the bilevel steps and their schedule.
+
+    What a search is made of is in the first lines of the constructor, part by part; a method
+    replaces some of them.
 
     Everything random follows from `config.seed`, except the split of the training data, which
     follows from `config.data.split_seed` and is the same for all trials of a study. The
     process's own random numbers are left alone: each run keeps its generators' states for
     itself, so runs that share a process cannot disturb each other.
 
+    Attributes:
+        method: its parts.
+        supernet: in training or evaluation mode, whatever came last.
+        batches: where its data come from.
+        epochs: of all phases.
+        epochs_done: so far; a rollback takes it back.
+
     Args:
         config: the search.
         data: what `open_data(config.data)` returned.
         device: default: what `config.device` says.
+        method: instead of `config.method`, for example a `Method` of one's own.
 
     Raises:
         ConfigError: the network does not fit the data, or options contradict each other or the
@@ -53,129 +69,190 @@ class SearchRun:
         config: SearchConfig,
         data: ImageData | TextData,
         device: torch.device | None = None,
+        *,
+        method: MethodLike | None = None,
     ) -> None:
         self.config = config
         self.device = device or resolve_device(config.device)
-        self.epochs = config.epochs
-        self.epochs_done = 0
-        self._optim = config.optim
-        self._feed = open_feed(config, data, self.device)
-        outer = rng_state(self.device)
-        try:
-            seed_everything(config.seed)
+        self.method = methods.make(config.method if method is None else method)
+        self.batches = open_batches(config, data, self.device)
+        self._randomness = OwnRandomness(config.seed, self.device)
+        with self._randomness.used():
             # initialised on the CPU, so a seed means the same network on every device
-            self.supernet = build_supernet(config, data.info).to(self.device)
-            self._rng = rng_state(self.device)
-        finally:
-            set_rng_state(outer, self.device)
+            self.supernet = build_supernet(config, data.info, self.method).to(self.device)
         self._step = BilevelStep(
-            self.supernet, config.optim, precision=config.precision, graphs=config.graphs
-        )
+            self.supernet, config.optim, self.method,
+            precision=config.precision, graphs=config.graphs,
+        )  # fmt: skip
+        self._schedule = Schedule(self.method.phases(config.epochs, self.supernet.space))
+        self._derivation = self.method.derivation() if self.method.derivation else ByStrength()
+        self._stopper = EigenvalueStopper(config.early_stop) if config.early_stop else None
+        self._recorder = Recorder(self._stopper)
+
+        self.epochs = self._schedule.epochs
+        self.epochs_done = 0
+        self._source = _source(config, data)
+        self._epoch: Epoch | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do: all epochs are done, or a rule ended the search."""
+        return self.epochs_done >= self.epochs or self._recorder.result is not None
 
     def run_epoch(self, on_step: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-        """Train for one epoch, evaluate, derive.
+        """Train for one epoch, evaluate, derive: `begin_epoch`, all of `step`, `end_epoch`.
 
         Args:
             on_step: called after each step with (steps done, steps in this epoch).
 
         Returns:
             plain values: `epoch` (epochs completed), `train_loss`, `valid_loss` (of the alpha
-            batches), `validation_loss` and `validation_accuracy` (0 to 1) or
+            batches; not in a warm-up), `validation_loss` and `validation_accuracy` (0 to 1) or
             `validation_perplexity` on the alphas' data, `weight_lr`, `grad_norm` (mean, before
             clipping), `seconds`, `samples_per_second` (training images or tokens, evaluation not
-            counted), `peak_memory_bytes`, `genotype` (JSON), `alphas` (softmaxed, by cell kind);
-            for conv also `num_skip` (skip connections in the normal cell); every
-            `hessian_every` epochs `dominant_eigenvalue`.
+            counted), `peak_memory_bytes`, `genotype` (JSON), `alphas` (relaxed as the method
+            defines it, by cell; what else a method learns, such as `beta_normal`, by its name);
+            for conv also `num_skip` (skip connections in the first cell); every `hessian_every`
+            epochs `dominant_eigenvalue`; with `early_stop` `signed_eigenvalue`, and `stopped_at`
+            or `rolled_back_to` (epochs completed) where the rule acts; what a method measures.
 
         Raises:
             ConfigError: all epochs are done.
             NonFiniteLossError: a loss is NaN or infinite; the message names epoch and step. The
                 run cannot go on; a checkpoint from before is not touched.
         """
-        if self.epochs_done >= self.epochs:
-            raise ConfigError(f"epochs: all {self.epochs} epochs of this search are done.")
-        started = time.perf_counter()
-        reset_peak_memory(self.device)
         with self._environment():
-            metrics = self._train(on_step)
-            metrics |= self._evaluate()
-        if not math.isfinite(metrics["validation_loss"]):
-            raise NonFiniteLossError(
-                f"The validation loss became {metrics['validation_loss']} after epoch"
-                f" {self.epochs_done + 1}; lower the learning rate, or continue from the last"
-                " checkpoint."
+            self.begin_epoch()
+            while self.step():
+                if on_step is not None:
+                    on_step(*self.steps)
+            return self.end_epoch()
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Steps done and steps in all of the epoch that runs; (0, 0) between epochs."""
+        if self._epoch is None:
+            return 0, 0
+        return self._epoch.steps_done, max(self._epoch.steps_done, len(self.batches))
+
+    def begin_epoch(self) -> None:
+        """Start an epoch: set the ramps, and let the method decide what it decides in between.
+
+        Raises:
+            ConfigError: all epochs are done, or one is running.
+        """
+        if self.finished:
+            raise ConfigError(f"epochs: all {self.epochs} epochs of this search are done.")
+        if self._epoch is not None:
+            raise ConfigError("begin_epoch: the epoch before has not ended.")
+        reset_peak_memory(self.device)
+        position = self._schedule.at(self.epochs_done)
+        rate = position.weight_lr(self.config.optim)
+        if position.phase.resets and position.epoch == 0:
+            self._step.reset_weight_optimizer()
+        self._step.progress = position.progress
+        self._step.alpha_step = position.phase.alpha_step
+        self._step.weight_decay = self._recorder.weight_decay or self.config.optim.weight_decay
+        self.method.set_ramps(self.supernet, position.progress)
+        if self.config.drop_path.probability:
+            set_drop_path(
+                self.supernet, self.config.drop_path.probability * position.progress.ramp
             )
-        self.epochs_done += 1
-        # Derived after every epoch, the last included: a deliberate correction (6).
-        genotype = self.genotype()
+            self.batches.erase(position.progress.ramp)
+        self._step.reset_state()
+        with self._environment():
+            epoch = Epoch(self.epochs_done + 1, position, rate, self.batches.epoch(), self.device)
+            self.supernet.train()
+            epoch.metrics |= self._derivation.begin_epoch(self, position.phase, position.epoch)
+            self.supernet.train()
+        self._epoch = epoch
+
+    def step(self) -> bool:
+        """Do one bilevel step; return whether there was one to do.
+
+        Raises:
+            ConfigError: no epoch is running.
+            NonFiniteLossError: as `run_epoch`.
+        """
+        epoch = self._running()
+        with self._environment():
+            batches = epoch.next()
+            if batches is None:
+                return False
+            valid = batches.train if self.method.single_level else batches.valid
+            self._step.weight_lr = epoch.weight_lr * batches.lr_scale
+            epoch.add(self._step.step(batches.train, valid), batches)
+        return True
+
+    def end_epoch(self) -> dict[str, Any]:
+        """Evaluate, derive, and decide whether the search goes on; return the epoch's metrics.
+
+        Raises:
+            ConfigError: no epoch is running.
+            NonFiniteLossError: as `run_epoch`.
+        """
+        epoch = self._running()
+        metrics = epoch.metrics | epoch.summary()
+        with self._environment():
+            progress = epoch.position.progress
+            if self._recorder.measures(self.epochs_done, self.epochs):
+                metrics |= measure_curvature(self, epoch.last_valid, progress)
+            metrics |= evaluate(self, progress)
+            self._epoch = None
+            self.epochs_done += 1
+            if self.epochs_done == self.epochs:
+                metrics |= self._derivation.end_search(self)
         metrics |= {
             "epoch": self.epochs_done,
-            "seconds": time.perf_counter() - started,
+            "seconds": time.perf_counter() - epoch.started,
             "peak_memory_bytes": peak_memory_bytes(self.device),
-            "genotype": genotype.to_json(),
             "alphas": self.alphas(),
         }
-        if isinstance(genotype, ConvGenotype):
-            normal = [edge.primitive for edge in genotype.normal]
-            metrics["num_skip"] = normal.count("skip_connect")
+        # Derived after every epoch, the last included: a deliberate correction (6).
+        metrics |= self._recorder.observe(self, metrics.get("signed_eigenvalue"))
+        genotype = self.genotype()
+        metrics["genotype"] = genotype.to_json()
+        if not self.config.data.is_text:
+            metrics["num_skip"] = count_skips(genotype)
         return metrics
 
     def genotype(self) -> Genotype:
-        """Return the architecture that the current alphas stand for."""
-        return self.supernet.genotype()
+        """Return the architecture that the search stands for at present."""
+        return self._recorder.result or self._derivation.genotype(self)
 
-    def alphas(self) -> dict[str, list[list[float]]]:
-        """Return the softmaxed alphas by cell kind, (num_edges, num_primitives) each."""
-        return {
-            cell: softmax_alphas(alphas).tolist() for cell, alphas in self.supernet.alphas.items()
-        }
+    def alphas(self) -> dict[str, list[Any]]:
+        """Return the relaxed weights by cell, (num_edges, num_primitives) each.
 
-    def set_hyperparameters(self, values: Mapping[str, Any]) -> None:
-        """Change `weight_lr`, `alpha_lr` or `xi` in mid-run, as population based training does.
-
-        `weight_lr` is the start of the cosine schedule, which goes on at the present epoch; its
-        lower end comes down where it would be above, and follows a constant schedule.
-
-        Args:
-            values: the new values, at the top level or under the key `optim`.
-
-        Raises:
-            ConfigError: an unknown key, or a value out of range.
+        A method's further parameters, such as one beta per edge, are relaxed by the method as
+        well, where it says how, and have their own names.
         """
-        flat = {key: value for key, value in values.items() if key != "optim"}
-        flat |= values.get("optim", {})
-        unknown = sorted(set(flat) - set(_TUNABLE))
-        if unknown:
-            raise ConfigError(
-                f"Only {', '.join(_TUNABLE)} can change in mid-run, not {', '.join(unknown)}."
-            )
-        given = self.config.optim
-        merged = {**self._optim.model_dump(), **flat}
-        try:
-            rate = float(merged["weight_lr"])
-            constant = given.weight_lr_min == given.weight_lr
-            merged["weight_lr_min"] = rate if constant else min(given.weight_lr_min, rate)
-            self._optim = SearchOptimConfig.model_validate(merged)
-        except (TypeError, ValueError) as error:  # pydantic's ValidationError is a ValueError
-            raise ConfigError(f"A changed hyperparameter is out of range: {error}") from error
-        self._step.alpha_lr = self._optim.alpha_lr
-        self._step.xi = self._optim.xi
+        return relaxed_weights(self.method, self.supernet)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a snapshot from which a run with the same configuration goes on.
 
         It holds the supernet with its alphas, both optimisers, the epoch (which is the state of
-        the schedule), all generators, the streams' positions and the carried hidden states, as
-        tensors and plain values only. Hyperparameters are not in it: they come from the
-        configuration, or from `set_hyperparameters`.
+        the schedule), all generators, the streams' positions, the carried hidden states, and what
+        the method and the stopping rule have decided, as tensors and plain values only.
+        Hyperparameters are not in it: they come from the configuration.
+
+        Raises:
+            ConfigError: an epoch is running; what a step has measured is not in a snapshot.
         """
+        if self._epoch is not None:
+            raise ConfigError("state_dict: call end_epoch first; a state is taken between epochs.")
         return copy.deepcopy(
             {
+                "format": FORMAT,
+                "method": self.method.name,
+                "source": self._source,
                 "epochs_done": self.epochs_done,
                 "supernet": dict(self.supernet.state_dict()),
                 "step": self._step.state_dict(),
-                "feed": self._feed.state_dict(),
-                "rng": self._rng,
+                "feed": self.batches.state_dict(),
+                "rng": self._randomness.state,
+                "derivation": self._derivation.state_dict(),
+                "recorder": self._recorder.state_dict(),
             }
         )
 
@@ -183,78 +260,69 @@ class SearchRun:
         """Go on from what `state_dict` returned; on the CPU bit for bit.
 
         Raises:
-            CheckpointError: the state is of another search.
+            CheckpointError: the state is of another search, other data, or a later version.
         """
         missing = sorted({"epochs_done", "supernet", "step", "feed", "rng"} - set(state))
         if missing:
             raise CheckpointError(f"The checkpoint is not of a search: {missing} are missing.")
+        if state.get("format", 1) > FORMAT:
+            raise CheckpointError(
+                f"The checkpoint has format {state['format']}; this version reads up to {FORMAT}:"
+                " update darts_ray."
+            )
+        if state.get("method", self.method.name) != self.method.name:
+            raise CheckpointError(
+                f"The checkpoint is of the method {state['method']!r}, this search of"
+                f" {self.method.name!r}."
+            )
+        if state.get("source", self._source) != self._source:
+            raise CheckpointError(
+                "The checkpoint was written while searching on other data; resume with the same"
+                f" data and split settings ({state['source']}, here {self._source})."
+            )
         try:
             self.supernet.load_state_dict(state["supernet"])
             self._step.load_state_dict(state["step"])
-            self._feed.load_state_dict(state["feed"])
-        except (RuntimeError, KeyError, ValueError) as error:
+            self.batches.load_state_dict(state["feed"])
+            if state.get("format", 1) > 1:
+                self._derivation.load_state_dict(state["derivation"])
+                self._recorder.load_state_dict(state["recorder"])
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"The checkpoint does not fit this configuration: {error}"
             ) from error
-        self._rng = copy.deepcopy(state["rng"])
+        self._randomness.state = copy.deepcopy(state["rng"])
         self.epochs_done = int(state["epochs_done"])
+        self._epoch = None
 
-    def _train(self, on_step: Callable[[int, int], None] | None) -> dict[str, Any]:
-        epoch = self.epochs_done + 1
-        optim = self._optim
-        rate = cosine(optim.weight_lr, optim.weight_lr_min, self.epochs_done, self.epochs)
-        # Looking at a loss makes a GPU wait; a CPU has it at hand.
-        interval = 1 if self.device.type == "cpu" else 32
-        train, valid, norms = (
-            LossTrace(name, epoch, interval)
-            for name in ("training loss", "validation loss of the alpha step", "gradient norm")
-        )
-        self._step.reset_state()
-        self.supernet.train()
-        steps = len(self._feed)
-        samples = 0
-        started = time.perf_counter()
-        for done, batches in enumerate(self._feed.epoch(), start=1):
-            self._step.weight_lr = rate * batches.lr_scale
-            result = self._step.step(batches.train, batches.valid)
-            # the alpha step comes first, so its loss is the first to show that all is lost
-            valid.add(result.valid_loss)
-            train.add(result.train_loss, batches.samples)
-            norms.add(result.grad_norm)
-            samples += batches.samples
-            if on_step is not None:
-                on_step(done, max(done, steps))
-        metrics = {
-            "valid_loss": valid.mean(),
-            "train_loss": train.mean(),
-            "grad_norm": norms.mean(),
-            "weight_lr": rate,
-        }
-        # the means have waited for the device, so the clock is right
-        metrics["samples_per_second"] = samples / (time.perf_counter() - started)
-        return metrics
+    def trained_state(self) -> dict[str, Any]:
+        """Return what an early-stopping rule returns to: the weights, alphas and optimisers."""
+        return {"supernet": dict(self.supernet.state_dict()), "step": self._step.state_dict()}
 
-    def _evaluate(self) -> dict[str, Any]:
-        self.supernet.eval()
-        # Other batch sizes and no gradients are not worth the minutes of compiling once more;
-        # without `compile` the compiler is not even imported, which takes seconds.
-        compiled = self.config.compile
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-            metrics: dict[str, Any] = self._feed.evaluate(self.supernet)
-        every = self.config.hessian_every
-        if every and (self.epochs_done + 1) % every == 0:
-            batch = self._feed.probe()
-            metrics["dominant_eigenvalue"] = dominant_eigenvalue(self.supernet, batch)
-        return metrics
+    def return_to(self, state: Mapping[str, Any], epochs_done: int) -> None:
+        """Go back to an earlier `trained_state`; data and random numbers go on."""
+        self.supernet.load_state_dict(state["supernet"])
+        self._step.load_state_dict(state["step"])
+        self.epochs_done = epochs_done
+
+    def _running(self) -> Epoch:
+        if self._epoch is None:
+            raise ConfigError("No epoch is running: call begin_epoch first.")
+        return self._epoch
 
     @contextmanager
     def _environment(self) -> Iterator[None]:
         """Use this run's random numbers and determinism; leave the process as it was."""
-        outer = rng_state(self.device)
-        set_rng_state(self._rng, self.device)
-        try:
-            with deterministic(self.config.deterministic):
-                yield
-            self._rng = rng_state(self.device)
-        finally:
-            set_rng_state(outer, self.device)
+        with self._randomness.used(), deterministic(self.config.deterministic):
+            yield
+
+
+def _source(config: SearchConfig, data: ImageData | TextData) -> dict[str, Any]:
+    """Return what tells one search's data from another's."""
+    source: dict[str, Any] = {"fingerprint": data.info.fingerprint}
+    if isinstance(data, ImageData):
+        source |= {
+            "split_seed": config.data.split_seed,
+            "train_portion": config.train_portion,
+        }
+    return source

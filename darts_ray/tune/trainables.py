@@ -201,7 +201,7 @@ class SearchTrainable(RunTrainable):
 
     def _run_epoch(self) -> dict[str, Any]:
         metrics = self._run.run_epoch()
-        return {**metrics, "done": self._run.epochs_done >= self._run.epochs}
+        return {**metrics, "done": self._run.finished}
 
 
 class RetrainTrainable(RunTrainable):

@@ -155,8 +155,8 @@ def _direct_term(
     seen: dict[str, Any] = {}
     plain = step._architect._loss
 
-    def watched(batch: Batch, state: Any, **options: Any) -> Any:
-        loss, state = plain(batch, state, **options)
+    def watched(batch: Batch, state: Any, mixing: Any, **options: Any) -> Any:
+        loss, state = plain(batch, state, mixing, **options)
         if batch is batches[1]:
             inputs = [*supernet.alphas.values(), *supernet.weights]
             seen["all"] = torch.autograd.grad(
@@ -229,9 +229,9 @@ def test_training_passes_share_their_dropout_masks() -> None:
     seen: list[tuple[bool, Tensor]] = []
     plain = step._architect._loss
 
-    def watched(batch: Batch, state: Any, **options: Any) -> Any:
+    def watched(batch: Batch, state: Any, mixing: Any, **options: Any) -> Any:
         seen.append((batch is batches[0], torch.get_rng_state()))
-        return plain(batch, state, **options)
+        return plain(batch, state, mixing, **options)
 
     step._architect._loss = watched
     step.alpha_gradient(*batches)
@@ -249,9 +249,9 @@ def test_a_step_draws_new_masks_for_its_weight_update() -> None:
     states = []
     plain = step._loss
 
-    def watched(batch: Batch, state: Any, **options: Any) -> Any:
+    def watched(batch: Batch, state: Any, mixing: Any, **options: Any) -> Any:
         states.append(torch.get_rng_state())
-        return plain(batch, state, **options)
+        return plain(batch, state, mixing, **options)
 
     step._loss = step._architect._loss = watched  # type: ignore[method-assign]
     step.step(*batches)

@@ -105,11 +105,12 @@ def test_one_seed_one_result_whatever_else_the_process_does(kind: str) -> None:
 
 def test_seeds_do_not_change_the_split_but_split_seeds_do() -> None:
     def held_out(**values: Any) -> set[int]:
-        return set(make("image", **values)._feed._held_out.tolist())  # type: ignore[attr-defined]
+        run = make("image", **values)
+        targets = [batch[0] for batch in run.batches.evaluation_batches()]
+        return set(torch.cat(targets).flatten(1).double().mul(1e6).sum(1).long().tolist())
 
     assert held_out(seed=0) == held_out(seed=1)
     assert held_out() != held_out(data={"split_seed": 1})
-    assert held_out() != set(range(20, 41))  # not the file order
 
 
 def test_cosine_schedule_per_epoch() -> None:
@@ -149,39 +150,6 @@ def test_bfloat16(kind: str) -> None:
     metrics = make(kind, precision="bfloat16", max_steps=2).run_epoch()
     assert math.isfinite(metrics["validation_loss"])
     assert metrics["train_loss"] != make(kind, max_steps=2).run_epoch()["train_loss"]
-
-
-def test_hyperparameters_change_in_mid_run() -> None:
-    run = make("image", max_steps=1)
-    run.run_epoch()
-    run.set_hyperparameters({"optim": {"weight_lr": 0.0005, "xi": 0.2}, "alpha_lr": 0.01})
-    assert run._step.xi == 0.2
-    assert run._step.alpha_lr == 0.01
-    # the lower end (0.001) came down with it
-    assert run.run_epoch()["weight_lr"] == pytest.approx(0.0005)
-    run.set_hyperparameters({"xi": "weight_lr", "weight_lr": 0.1})
-    assert run._step.xi == "weight_lr"
-    # and goes back up: epoch 2 of 4 is half way down the cosine from 0.1 to 0.001
-    assert run.run_epoch()["weight_lr"] == pytest.approx(0.0505)
-    with pytest.raises(ConfigError, match="momentum"):
-        run.set_hyperparameters({"momentum": 0.5})
-    with pytest.raises(ConfigError, match="alpha_lr"):
-        run.set_hyperparameters({"alpha_lr": -1})
-
-
-def test_a_constant_schedule_stays_constant() -> None:
-    run = make("text", max_steps=1)
-    run.run_epoch()
-    run.set_hyperparameters({"weight_lr": 3.0})
-    assert [run.run_epoch()["weight_lr"] for _ in range(2)] == [3.0, 3.0]
-
-
-def test_changed_hyperparameters_survive_loading_a_donors_state() -> None:
-    donor, heir = make("image", max_steps=1), make("image")
-    donor.run_epoch()
-    heir.set_hyperparameters({"alpha_lr": 0.007})
-    heir.load_state_dict(donor.state_dict())
-    assert heir._step.alpha_lr == 0.007
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from darts_ray.search import build_supernet
-from darts_ray.search.feeds import ImageFeed, TextFeed, evaluation_batch_size, open_feed
+from darts_ray.search.batches import ImageBatches, TextBatches, evaluation_batch_size, open_batches
 from tests.search.small import image_config, image_data, text_config, text_data
 
 CPU = torch.device("cpu")
@@ -30,23 +30,23 @@ def test_no_evaluation_batch_has_a_single_sample(num: int, batch_size: int) -> N
 @pytest.mark.parametrize("num", [41, 38])
 def test_every_image_of_the_weights_part_once_per_epoch(num: int) -> None:
     # parts of 20 and 21, or 19 and 19 (a remainder of 1 with batches of 6, which is left out)
-    feed = open_feed(image_config(augment={"crop_padding": 0}), image_data(num), CPU)
-    assert isinstance(feed, ImageFeed)
-    batches = list(feed.epoch())
-    assert len(batches) == len(feed) == (4 if num == 41 else 3)
+    source = open_batches(image_config(augment={"crop_padding": 0}), image_data(num), CPU)
+    assert isinstance(source, ImageBatches)
+    batches = list(source.epoch())
+    assert len(batches) == len(source) == (4 if num == 41 else 3)
     assert sum(step.samples for step in batches) == (20 if num == 41 else 18)
     assert all(len(step.valid[1]) == 6 for step in batches)
     assert min(step.samples for step in batches) > 1
 
 
 def test_compiled_cells_see_whole_batches_only() -> None:
-    feed = open_feed(image_config(compile=True), image_data(), CPU)
-    assert [step.samples for step in feed.epoch()] == [6, 6, 6]
+    source = open_batches(image_config(compile=True), image_data(), CPU)
+    assert [step.samples for step in source.epoch()] == [6, 6, 6]
 
 
 def test_streams_differ_and_cycle() -> None:
-    feed = open_feed(image_config(), image_data(), CPU)
-    first, second = list(feed.epoch()), list(feed.epoch())
+    source = open_batches(image_config(), image_data(), CPU)
+    first, second = list(source.epoch()), list(source.epoch())
     assert not torch.equal(first[0].train[0], second[0].train[0])
     valid = [step.valid[0] for step in first + second]
     assert all(not torch.equal(valid[0], other) for other in valid[1:])
@@ -57,10 +57,10 @@ def test_weights_and_alphas_never_share_an_image() -> None:
     # each image carries its number in every pixel; no augmentation moves it
     data.train.images[:] = torch.arange(41).view(-1, 1, 1, 1).to(torch.uint8)  # type: ignore[attr-defined]
     config = image_config(augment={"crop_padding": 0, "horizontal_flip": False})
-    feed = open_feed(config, data, CPU)
+    source = open_batches(config, data, CPU)
     seen: dict[str, set[int]] = {"train": set(), "valid": set()}
     for _ in range(3):
-        for step in feed.epoch():
+        for step in source.epoch():
             for name, images in (("train", step.train[0]), ("valid", step.valid[0])):
                 pixels = (images[:, 0, 0, 0] * 0.2 + 0.35) * 255
                 seen[name] |= set(pixels.round().int().tolist())
@@ -72,10 +72,10 @@ def test_image_evaluation_equals_a_plain_loop() -> None:
     config, data = image_config(), image_data()
     torch.manual_seed(0)
     supernet = build_supernet(config, data.info).eval()
-    feed = open_feed(config, data, CPU)
-    assert isinstance(feed, ImageFeed)
-    metrics = feed.evaluate(supernet)
-    indices = feed._held_out
+    source = open_batches(config, data, CPU)
+    assert isinstance(source, ImageBatches)
+    metrics = source.evaluate(supernet)
+    indices = source._held_out
     images = (data.train.images[indices].float() / 255 - 0.35) / 0.2  # type: ignore[attr-defined]
     targets = data.train.labels[indices]
     size = evaluation_batch_size(21, 6)
@@ -92,8 +92,8 @@ def test_text_evaluation_divides_by_the_scored_tokens() -> None:
     config, data = text_config(), text_data()
     torch.manual_seed(0)
     supernet: Any = build_supernet(config, data.info).eval()
-    feed = open_feed(config, data, CPU)
-    assert isinstance(feed, TextFeed)
+    source = open_batches(config, data, CPU)
+    assert isinstance(source, TextBatches)
     # 70 tokens in 5 columns of 14: 13 predictions each, in windows of 10 and 3
     matrix = data.valid.view(5, 14).t()
     hidden, total, scored = supernet.init_hidden(5), 0.0, 0
@@ -104,4 +104,4 @@ def test_text_evaluation_divides_by_the_scored_tokens() -> None:
             total += F.nll_loss(log_probs.flatten(0, 1), targets.flatten(), reduction="sum").item()
             scored += targets.numel()
     assert scored == 65
-    assert feed.evaluate(supernet)["validation_loss"] == pytest.approx(total / 65, rel=1e-5)
+    assert source.evaluate(supernet)["validation_loss"] == pytest.approx(total / 65, rel=1e-5)

@@ -1,0 +1,1 @@
+"""What a search method has to beat: cells drawn at random."""

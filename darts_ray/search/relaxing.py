@@ -1,0 +1,54 @@
+"""From a supernet's alphas to the mixing weights of one pass, and to what tables show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from darts_ray.nn.mixing import Mixing
+from darts_ray.search.parts import Method, Probe, Progress, Role, Softmax
+from darts_ray.space import softmax_alphas
+
+
+def relax(
+    method: Method, supernet: Any, role: Role, progress: Progress, probe: Probe | None = None
+) -> Mixing:
+    """Return the mixing weights of one pass: the method's relaxation of the present alphas.
+
+    Where a method decides edge by edge, the one primitive that is left of an edge has weight 1.
+
+    Args:
+        method: its relaxation.
+        supernet: its alphas, space and mask.
+        role: what the pass is for.
+        progress: for ramps.
+        probe: as of `Relaxation.mix`.
+    """
+    mixing = method.relaxation.mix(supernet.alphas, supernet.space, role, progress, probe)
+    if not method.projects:
+        return mixing
+    weights = {}
+    for name, p in mixing.weights.items():
+        mask = supernet.mask[name]
+        decided = mask.sum(-1, keepdim=True) == 1  # (edges, 1)
+        weights[name] = torch.where(decided, mask.to(p), p)
+    return replace(mixing, weights=weights)
+
+
+def relaxed_weights(method: Method, supernet: Any) -> dict[str, list[Any]]:
+    """Return what a method has learnt by name as nested lists, in float64.
+
+    These are the relaxed weights of the cells, and further parameters such as one beta per edge.
+
+    Args:
+        method: its relaxation says what to show.
+        supernet: its alphas, space and mask.
+    """
+    with torch.no_grad():
+        alphas = {name: values.double() for name, values in supernet.alphas.items()}
+        if type(method.relaxation) is Softmax:
+            return {name: softmax_alphas(values).tolist() for name, values in alphas.items()}
+        shown = method.relaxation.shown(alphas, supernet.space)
+        return {name: values.tolist() for name, values in shown.items()}
