@@ -82,7 +82,7 @@ class EigenvalueStopper:
             return Go()
         if self.rule.action == "stop":
             return Stop(found)
-        if weight_decay >= self.rule.decay_max:
+        if weight_decay >= self.rule.decay_max * (1 - 1e-9):  # as products round
             return Go()
         del self._eigenvalues[found // self.rule.every + 1 :]
         return Rollback(found, min(weight_decay * self.rule.decay_factor, self.rule.decay_max))

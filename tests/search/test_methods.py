@@ -95,7 +95,7 @@ def test_methods_by_name(name: str) -> None:
 def test_unknown_methods_and_values() -> None:
     with pytest.raises(ConfigError, match=r"no method 'gdass'; there are: darts.*mean 'gdas'"):
         methods.make("gdass")
-    with pytest.raises(ValueError, match="tau_mx: unknown key. Did you mean 'tau_max'"):
+    with pytest.raises(ValueError, match=r"tau_mx: unknown key\. Did you mean 'tau_max'"):
         image_config(method={"name": "gdas", "tau_mx": 3})
     with pytest.raises(ValueError, match="must be a method's name"):
         image_config(method=3)
