@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from darts_ray.data.dataset import SampleTransform, sample_seeds
 from darts_ray.data.sources.decoding import centre_crop, check_shape, decode_image
 from darts_ray.errors import DataError
 
+_SHARED_MEMORY = Path("/dev/shm")
 Request = tuple[int, int]  # which image, and the seed of its transform
 
 
@@ -93,6 +96,8 @@ class FolderSplit:
         Raises:
             DataError: an image is corrupt or has another shape than the view asks for.
         """
+        if self._workers:
+            _check_shared_memory(self._workers, batch_size * math.prod(self._view.shape))
         on_gpu = device.type == "cuda"
         with self._loader(transform, on_gpu) as (loader, sampler):
             sampler.requests = partial(_requests, order, batch_size, seeds)
@@ -187,6 +192,21 @@ class _Decoder(Dataset["Tensor | str"]):
         except DataError as error:
             return str(error)
         return pixels
+
+
+def _check_shared_memory(workers: int, batch_bytes: int) -> None:
+    """Refuse to begin what would wait for ever: a worker that cannot hand over says so to nobody.
+
+    Raises:
+        DataError: /dev/shm has no room for the batches that are under way.
+    """
+    needed = 2 * workers * batch_bytes  # each worker reads one batch ahead
+    if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < needed:
+        raise DataError(
+            f"data.workers: {workers} processes hand over {needed / 2**20:.0f} MiB of images"
+            f" through {_SHARED_MEMORY}, which has {free / 2**20:.0f} MiB free. Enlarge it (for"
+            " example `docker run --shm-size 4g`), or set data.workers=0 or a smaller batch_size."
+        )
 
 
 def _requests(

@@ -1,5 +1,6 @@
 import gc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -244,3 +245,15 @@ def test_a_pass_that_is_given_up_leaves_no_trace_in_the_next(folder: Path) -> No
     passes = [torch.cat([x for x, _ in data.train.read(order.flip(0), 3, device=CPU)])]
     passes += [torch.cat([x for x, _ in opened(folder).train.read(order, 5, device=CPU)]).flip(0)]
     assert torch.equal(*passes)
+
+
+def test_workers_without_shared_memory_are_refused_instead_of_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(folder, workers=2)
+    free = SimpleNamespace(free=1000)
+    monkeypatch.setattr("darts_ray.data.image_folder.split.shutil.disk_usage", lambda _: free)
+    with pytest.raises(DataError, match=r"data\.workers: 2 processes .* Enlarge it .*workers=0"):
+        next(iter(data.train.read(torch.arange(4), 4, device=CPU)))
+    assert len(opened(folder).train) == 12  # none are needed without workers
+    evaluated(opened(folder))
