@@ -17,24 +17,18 @@ RUN = """
 import os, ray
 from darts_ray.config import ResourcesSection
 from darts_ray.tune import start_ray
-from darts_ray.tune.cluster import surroundings
-from pathlib import Path
-surroundings.SHORT_FOLDER = Path(os.environ["SHORT"])
 for _ in range(TIMES):
     with start_ray(ResourcesSection()):
         print("has", ray.get(ray.remote(lambda: os.environ.get("RAY_AUTH_MODE")).remote()))
-        print("session", ray.get_runtime_context().get_temp_dir())
 print("after", os.environ.get("RAY_AUTH_MODE"), os.environ.get("RAY_AUTH_TOKEN"))
 """
 
 
-def run(
-    environment: Mapping[str, str], times: int = 1, folder: Path = REPOSITORY
-) -> subprocess.CompletedProcess[str]:
+def run(environment: Mapping[str, str], times: int = 1) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", RUN.replace("TIMES", str(times))],
         env={**environment, "PYTHONPATH": str(REPOSITORY)},
-        cwd=folder,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=240,
@@ -43,13 +37,13 @@ def run(
 
 
 @pytest.fixture
-def environment(short_folder: Path, tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path) -> dict[str, str]:
     """A user's environment: a home without a token, and no word about authentication."""
     home = tmp_path / "home"
     home.mkdir()
     unset = ("RAY_AUTH_MODE", "RAY_ADDRESS")
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
-    return {**inherited, "HOME": str(home), "SHORT": str(short_folder)}
+    return {**inherited, "HOME": str(home)}
 
 
 def test_an_embedded_ray_asks_for_a_token_and_leaves_none(environment: dict[str, str]) -> None:
@@ -59,19 +53,6 @@ def test_an_embedded_ray_asks_for_a_token_and_leaves_none(environment: dict[str,
     assert "after None None" in done.stdout
     assert done.stderr == ""
     assert not (Path(environment["HOME"]) / ".ray").exists()
-
-
-def test_a_long_tmpdir_and_a_home_that_cannot_be_written(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    del environment["RAY_TMPDIR"]
-    long = Path("x" * 90)
-    (tmp_path / long).mkdir()
-    done = run({**environment, "TMPDIR": str(long), "HOME": "/proc/1"}, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    short = environment["SHORT"]
-    assert f"session {short}/ray" in done.stdout
-    assert f"is too long a path for Ray's sockets; Ray's session goes to {short}" in done.stderr
 
 
 def test_ray_tmpdir_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
