@@ -110,7 +110,9 @@ def measure_step(
     device = resolve_device(config.device)
     seed_everything(config.seed)
     supernet = build_supernet(config, info).to(device)
-    step = BilevelStep(supernet, config.optim, precision=config.precision, graphs=config.graphs)
+    step = BilevelStep(
+        supernet, config.optim, config.method, precision=config.precision, graphs=config.graphs
+    )
     if config.graphs:
         warmup += StepGraph.NUM_NORMAL
     batches = _random_batches(config, info, device)
@@ -127,7 +129,7 @@ def measure_step(
     samples = config.batch_size
     if isinstance(config.network, RecurrentSupernetConfig):
         samples *= config.network.bptt
-    hours = median * steps_per_epoch(config, info) * config.epochs / 3600
+    hours = median * steps_per_epoch(config, info) * config.total_epochs / 3600
     return StepCost(
         variant="as configured",
         order=config.optim.order,

@@ -1,6 +1,7 @@
 """Configuration: typed models, YAML in, resolved YAML out."""
 
 from darts_ray.config.data import AugmentConfig, ColorJitter, DataConfig
+from darts_ray.config.ineffective import ineffective_options
 from darts_ray.config.loading import build_config, load_config, parse_yaml, to_yaml
 from darts_ray.config.retrain import (
     ConvNetworkConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "TrainingRecipe",
     "TuneSection",
     "build_config",
+    "ineffective_options",
     "load_config",
     "parse_yaml",
     "to_yaml",

@@ -76,6 +76,10 @@ class MethodConfig(Model):
                 " choice would be compiled anew; set compile: false"
             )
 
+    def ineffective(self) -> list[str]:
+        """Return one line per value that has no effect beside the others."""
+        return []
+
     def total_epochs(self, search: SearchConfig) -> int:
         """Return the epochs of all phases; `search.epochs` are those of the search itself."""
         return search.epochs
@@ -123,6 +127,12 @@ class SDartsConfig(MethodConfig):
     epsilon_max: NonNegativeFloat = Field(0.3, description="Radius that the ramp leads to.")
     steps: PositiveInt = Field(7, description="Gradient steps; adversarial only.")
 
+    def ineffective(self) -> list[str]:
+        """Return `steps` of random perturbations."""
+        if self.perturbation == "random" and self.steps != 7:
+            return ["method.steps: has no effect with perturbation: random"]
+        return []
+
     @model_validator(mode="after")
     def _check_radii(self) -> SDartsConfig:
         if self.epsilon_min > self.epsilon_max:
@@ -160,6 +170,12 @@ class DrNasConfig(MethodConfig):
     warmup: Probability = Field(
         0.0, description="Share of the epochs without alpha steps; 0.4 with partial channels."
     )
+
+    def ineffective(self) -> list[str]:
+        """Return the weight of a regulariser that is not used."""
+        if self.regulariser == "l2" and self.kl_weight != 1e-3:
+            return ["method.kl_weight: has no effect with regulariser: l2"]
+        return []
 
     def check(self, search: SearchConfig) -> None:
         """Check that K divides the channels."""

@@ -181,9 +181,11 @@ class RetrainRun:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a later `load_state_dict` needs to go on bit for bit.
 
-        Plain values and tensors that load with `weights_only=True`. As in PyTorch, the tensors
-        are the live ones: save or copy them before the next epoch.
+        Plain values and tensors that load with `weights_only=True`; a copy, as of `SearchRun`.
         """
+        return copy.deepcopy(self._live_state())
+
+    def _live_state(self) -> dict[str, Any]:
         return {
             "epochs_done": self.epochs_done,
             "fingerprint": self._data.info.fingerprint,
@@ -296,7 +298,7 @@ class RetrainRun:
 
     def _weights(self) -> dict[str, Any]:
         """Return the entries of `state_dict` that `_load_weights` reads."""
-        state = self.state_dict()
+        state = self._live_state()
         return {name: state[name] for name in ("network", "optimizer", "average")}
 
     def _load_weights(self, state: Mapping[str, Any]) -> None:

@@ -128,7 +128,7 @@ def _costs(
     if config.search is not None:
         searches = distinct_searches(config)
         costs = [search_cost(search, info) for search in searches]
-        yield "search", max(search.epochs for search in searches), costs
+        yield "search", max(search.total_epochs for search in searches), costs
     for stage, training in distinct_trainings(config).items():
         yield stage, training.epochs, [training_cost(training, info)]
 

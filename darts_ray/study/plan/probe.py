@@ -114,7 +114,7 @@ def search_cost(config: SearchConfig, info: ImageInfo | TextInfo) -> TrialCost:
     step = _step_seconds(
         config, lambda timed: measure_step(timed, info, steps=2, warmup=1).step_seconds
     )
-    seconds = step * steps_per_epoch(config, info) * config.epochs
+    seconds = step * steps_per_epoch(config, info) * config.total_epochs
     with torch.device("meta"):
         weights = num_weights(build_supernet(config, info))
     return TrialCost(seconds, _checkpoint_bytes(weights))

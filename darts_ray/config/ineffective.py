@@ -1,0 +1,67 @@
+"""Options that are valid and do nothing in the given combination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from darts_ray.config.retrain import RetrainConfig
+from darts_ray.config.search import SearchConfig
+
+
+def ineffective_options(config: SearchConfig | RetrainConfig) -> list[str]:
+    """Return one line per option that was changed from its default and has no effect.
+
+    `plan` and the start of a study show them as warnings. They are no errors, because an axis may
+    make an option effective in one setting and not in another.
+
+    Args:
+        config: a search or a training.
+    """
+    lines = _in_search(config) if isinstance(config, SearchConfig) else _in_training(config)
+    return list(lines)
+
+
+def _in_search(config: SearchConfig) -> Iterator[str]:
+    optim, method = config.optim, config.method
+    if not method.trains_alphas:
+        for name in _changed(optim, "order", "xi", "hvp"):
+            yield f"optim.{name}: has no effect, {method.name!r} trains no alphas"
+    elif optim.order == "first":
+        for name in _changed(optim, "xi", "hvp", "hvp_epsilon", "clip_virtual_step"):
+            yield f"optim.{name}: has no effect with optim.order: first"
+    elif optim.hvp == "exact" and _changed(optim, "hvp_epsilon"):
+        yield "optim.hvp_epsilon: has no effect with optim.hvp: exact"
+    if config.data.is_text:
+        if _changed(config, "train_portion"):
+            yield "train_portion: has no effect on text, whose validation file trains the alphas"
+        if _changed(config, "augment"):
+            yield "augment: has no effect on text"
+    if _changed(config.drop_path, "cutout") and not config.drop_path.probability:
+        yield "drop_path.cutout: has no effect without drop_path.probability"
+    stop = config.early_stop
+    if stop is not None and stop.action == "stop":
+        for name in _changed(stop, "decay_factor", "decay_max"):
+            yield f"early_stop.{name}: has no effect with early_stop.action: stop"
+    yield from method.ineffective()
+
+
+def _in_training(config: RetrainConfig) -> Iterator[str]:
+    if config.optim.schedule != "cosine" and _changed(config.optim, "lr_min"):
+        yield f"optim.lr_min: has no effect with optim.schedule: {config.optim.schedule}"
+    if config.data.is_text and _changed(config, "augment"):
+        yield "augment: has no effect on text"
+    if config.data.is_text and _changed(config, "train_portion"):
+        yield "train_portion: has no effect on text, which has a validation file"
+
+
+def _changed(section: BaseModel, *names: str) -> list[str]:
+    """Return which of these fields were given another value than their default."""
+    fields = type(section).model_fields
+    return [
+        name
+        for name in names
+        if name in section.model_fields_set
+        and getattr(section, name) != fields[name].get_default(call_default_factory=True)
+    ]
