@@ -16,8 +16,8 @@ from darts_ray.config.search import (
     RecurrentSupernetConfig,
     SearchConfig,
     SearchOptimConfig,
-    SpaceConfig,
 )
+from darts_ray.config.space import SpaceConfig
 from darts_ray.config.study import (
     Axis,
     ExportSection,

@@ -28,6 +28,7 @@ from darts_ray.config.base import (
 )
 from darts_ray.config.messages import explain
 from darts_ray.errors import ConfigError
+from darts_ray.space import CellSpace, SearchSpace
 from darts_ray.space.user_modules import import_extensions
 
 if TYPE_CHECKING:
@@ -290,18 +291,19 @@ class DartsPTConfig(MethodConfig):
         """Return the search's epochs and those of the tuning."""
         return self.base.total_epochs(search) + self.tuning_epochs(search.search_space())
 
-    def num_decisions(self, space: Any) -> int:
+    def num_decisions(self, space: SearchSpace) -> int:
         """Return the rounds: one edge of every cell kind each, then one incoming edge too many."""
-        return int(space.num_edges()) + _num_dropped(space)
+        return max(cell.num_edges + _num_dropped(cell) for cell in space.cells)
 
-    def tuning_epochs(self, space: Any) -> int:
+    def tuning_epochs(self, space: SearchSpace) -> int:
         """Return the epochs of the projection phase: the last one makes the last decision."""
         return self.interval * (self.num_decisions(space) - 1) + 1
 
 
-def _num_dropped(space: Any) -> int:
+def _num_dropped(cell: CellSpace) -> int:
     """Return the nodes that have more predecessors than they keep."""
-    return sum(space.num_inputs + n > space.edges_per_node for n in range(space.nodes))
+    most = cell.keep or cell.num_edges
+    return sum(len(cell.rows(node)) > most for node in range(cell.nodes))
 
 
 def _check_channels(search: SearchConfig, k: int) -> None:

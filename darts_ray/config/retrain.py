@@ -20,7 +20,7 @@ from darts_ray.config.data import AugmentConfig, DataConfig
 from darts_ray.config.recipes import complete_training
 from darts_ray.config.search import Device, Precision, RecurrentDropoutConfig
 from darts_ray.errors import ConfigError
-from darts_ray.space import Genotype, RecurrentGenotype, zoo
+from darts_ray.space import Genotype, zoo
 
 
 class ConvNetworkConfig(Model):
@@ -150,7 +150,7 @@ class RetrainConfig(TrainingRecipe):
 
     @model_validator(mode="after")
     def _kinds_agree(self) -> RetrainConfig:
-        recurrent = isinstance(self.parsed_genotype(), RecurrentGenotype)
+        recurrent = self.parsed_genotype().skeleton == "language_model"
         if recurrent != (self.network.kind == "recurrent"):
             raise ValueError(f"genotype: does not fit a {self.network.kind} network")
         if self.data.is_text != recurrent:

@@ -20,40 +20,12 @@ from darts_ray.config.data import AugmentConfig, DataConfig
 from darts_ray.config.methods import AnyMethod, DartsConfig
 from darts_ray.config.recipes import complete_search
 from darts_ray.config.robustness import DropPath, DropPathConfig, EarlyStop
+from darts_ray.config.space import SpaceConfig
 from darts_ray.errors import ConfigError
 from darts_ray.space import SearchSpace, resolve_space
 
 Precision = Literal["float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
-
-
-class SpaceConfig(Model):
-    """A search space of the user's own."""
-
-    name: str
-    kind: Literal["conv", "recurrent"] = "conv"
-    primitives: tuple[str, ...] = Field(
-        description="Names of built-in or registered operations, in alpha-column order."
-    )
-    nodes: PositiveInt = 4
-    edges_per_node: PositiveInt = 2
-    multiplier: PositiveInt | None = Field(
-        None, description="Nodes, counted from the last, in a conv cell's output; null: all."
-    )
-    imports: tuple[str, ...] = Field(
-        (), description="Python modules to import first; they register own operations."
-    )
-
-    def build(self) -> SearchSpace:
-        """Return the space that these values describe."""
-        return SearchSpace(
-            self.name,
-            self.kind,
-            self.primitives,
-            self.nodes,
-            self.edges_per_node,
-            self.multiplier,
-        )
 
 
 class SearchOptimConfig(Model):
@@ -201,7 +173,8 @@ class SearchConfig(Model):
 
     @model_validator(mode="after")
     def _kinds_agree(self) -> SearchConfig:
-        kind = self.search_space().kind
+        skeleton = self.search_space().skeleton
+        kind = "recurrent" if skeleton == "language_model" else "conv"
         if self.network.kind != kind:
             raise ValueError(f"network.kind: the space is {kind}, the network {self.network.kind}")
         if self.data.is_text != (kind == "recurrent"):

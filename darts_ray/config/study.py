@@ -21,7 +21,8 @@ from darts_ray.config.data import DataConfig
 from darts_ray.config.messages import explain
 from darts_ray.config.recipes import complete_training
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
-from darts_ray.config.search import SearchConfig, SpaceConfig
+from darts_ray.config.search import SearchConfig
+from darts_ray.config.space import SpaceConfig
 from darts_ray.errors import ConfigError
 
 AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")

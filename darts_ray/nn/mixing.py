@@ -44,7 +44,7 @@ def softmax_mixing(alphas: Mapping[str, Tensor], space: SearchSpace) -> Mixing:
         alphas: raw alphas by cell name, (edges, columns) each; further entries are not read.
         space: the search space.
     """
-    return Mixing({name: torch.softmax(alphas[name], dim=-1) for name in space.cells})
+    return Mixing({name: torch.softmax(alphas[name], dim=-1) for name in space.cell_names})
 
 
 def one_hot(genotype: Genotype, space: SearchSpace) -> Mixing:
@@ -60,24 +60,25 @@ def one_hot(genotype: Genotype, space: SearchSpace) -> Mixing:
         ConfigError: the genotype has a cell, an edge or a primitive that the space has not.
     """
     weights, active = {}, {}
-    nodes_of = genotype.cells()
-    if set(nodes_of) != set(space.cells):
+    nodes_of = genotype.cells
+    if set(nodes_of) != set(space.cell_names):
         raise ConfigError(
             f"Genotype: its cells are {sorted(nodes_of)}; the space {space.name!r} has"
-            f" {sorted(space.cells)}."
+            f" {sorted(space.cell_names)}."
         )
     for name, nodes in nodes_of.items():
-        p = torch.zeros(space.num_edges(len(nodes)), len(space.primitives))
-        first = 0
+        cell = space.cell(name)
+        p = torch.zeros(cell.num_edges, cell.num_primitives)
         for node, edges in enumerate(nodes):
             for primitive, source in edges:
-                if primitive not in space.primitives:
+                row = cell.row(source, node)
+                primitives = cell.edges[row].primitives
+                if primitive not in primitives:
                     raise ConfigError(
                         f"Genotype: {name} node {node} has {primitive!r}, which is not in the"
-                        f" space {space.name!r}: {', '.join(space.primitives)}."
+                        f" space {space.name!r}: {', '.join(primitives)}."
                     )
-                p[first + source, space.primitives.index(primitive)] = 1
-            first += space.num_inputs + node
+                p[row, primitives.index(primitive)] = 1
         weights[name] = p
         active[name] = tuple(tuple(row.nonzero().flatten().tolist()) for row in p)
     return Mixing(weights, active)

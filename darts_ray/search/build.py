@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from darts_ray.config import SearchConfig
-from darts_ray.config.search import ConvSupernetConfig, SpaceConfig
+from darts_ray.config.search import ConvSupernetConfig
+from darts_ray.config.space import SpaceConfig
 from darts_ray.data import ImageInfo, TextInfo
 from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentDropout, RecurrentSupernet
@@ -47,7 +48,6 @@ def build_supernet(
             channels=network.channels,
             num_classes=info.num_classes,
             layers=network.layers,
-            nodes=space.nodes,
             in_channels=info.channels,
             stem_multiplier=network.stem_multiplier,
             space=space,
@@ -64,7 +64,6 @@ def build_supernet(
         info.vocab_size,
         embedding_dim=network.embedding_dim,
         hidden_dim=network.hidden_dim,
-        nodes=space.nodes,
         dropout=RecurrentDropout(
             output=dropout.output,
             hidden=dropout.hidden,

@@ -68,6 +68,4 @@ def measure_curvature(run: SearchRun, batch: Batch | None, progress: Progress) -
 
 def count_skips(genotype: Genotype) -> int:
     """Return the skip connections of the first kind of cell."""
-    cells = genotype.cells() if callable(genotype.cells) else genotype.cells
-    first = next(iter(cells.values()))
-    return sum(edge.primitive == "skip_connect" for node in first for edge in node)
+    return genotype.num_skip

@@ -9,20 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from darts_ray.errors import ConfigError
-from darts_ray.space.genotype import ConvGenotype, Edge, Genotype, RecurrentGenotype
+from darts_ray.space.genotype import Genotype, GenotypeBuilder
 from darts_ray.space.spaces import SearchSpace, resolve_space
+from darts_ray.space.topology import CellSpace
 
 Matrix = npt.NDArray[np.float64]
 
 
-def softmax_alphas(alphas: Any) -> Matrix:
+def softmax_alphas(alphas: Any, mask: npt.NDArray[np.bool_] | None = None) -> Matrix:
     """Return the row-wise softmax of an alpha matrix in float64.
 
     Args:
         alphas: shape (num_edges, num_primitives); an array, nested lists or a torch tensor.
+        mask: of the same shape; where it is False the weight is 0. None: nowhere.
     """
-    values = alphas.detach().cpu().double().numpy() if hasattr(alphas, "detach") else alphas
-    matrix = np.asarray(values, dtype=np.float64)
+    matrix = _matrix(alphas)
+    if mask is not None:
+        matrix = np.where(mask, matrix, -np.inf)
     exponentials = np.exp(matrix - matrix.max(axis=-1, keepdims=True))
     weights: Matrix = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return weights
@@ -31,66 +34,113 @@ def softmax_alphas(alphas: Any) -> Matrix:
 def derive(alphas: Mapping[str, Any], space: str | SearchSpace = "darts") -> Genotype:
     """Keep the strongest edges per node, each with its best primitive.
 
-    The strength of an edge is the largest *softmaxed* alpha over the primitives other than
-    `none`; `none` takes part in the softmax. Ties go to the lower predecessor, then to the
-    earlier primitive. The strongest edge of a node is listed first. The number of nodes follows
-    from the number of rows, so supernets of any size derive with the same space.
+    The strength is the *softmaxed* alpha; `none` takes part in the softmax. The rest is
+    `derive_strengths`.
 
     Args:
-        alphas: raw alphas by cell kind (`normal` and `reduce`, or `recurrent`), each of shape
-            (num_edges, num_primitives).
-        space: a named space or a `SearchSpace`.
+        alphas: raw alphas by kind of cell, each of shape (num_edges, num_primitives).
+        space: a `SearchSpace`, whose shapes the alphas have; or the name of one, then the number
+            of nodes follows from the number of rows.
 
     Raises:
         ConfigError: a matrix is missing, misshapen or not finite.
     """
+    resolved = _fitting_space(alphas, space)
+    strengths = {}
+    for cell in resolved.cells:
+        matrix = _checked(cell, alphas[cell.name], resolved.name)
+        strengths[cell.name] = softmax_alphas(matrix, cell.mask())
+    return derive_strengths(strengths, resolved)
+
+
+def derive_strengths(strengths: Mapping[str, Any], space: str | SearchSpace) -> Genotype:
+    """Keep the strongest edges per node, each with its strongest primitive.
+
+    The strength of an edge is the largest one among its primitives other than `none`. Ties go to
+    the lower predecessor, then to the earlier primitive. The strongest edge of a node is listed
+    first. A cell that keeps every edge lists them by predecessor and may choose `none`: there
+    `none` is how an edge is left out.
+
+    Args:
+        strengths: by kind of cell, each of shape (num_edges, num_primitives).
+        space: as in `derive`.
+
+    Raises:
+        ConfigError: a matrix is missing, misshapen or not finite.
+    """
+    resolved = _fitting_space(strengths, space)
+    builder = GenotypeBuilder(resolved)
+    for cell in resolved.cells:
+        matrix = np.where(
+            _eligible(cell), _checked(cell, strengths[cell.name], resolved.name), -np.inf
+        )
+        columns = matrix.argmax(axis=1)  # the first of equal ones
+        for node in range(cell.nodes):
+            rows = np.array(cell.rows(node))
+            if cell.keep is not None:
+                # A stable sort keeps the lower predecessor first among equally strong edges.
+                order = np.argsort(-matrix[rows].max(axis=1), kind="stable")
+                rows = rows[order[: cell.keep]]
+            for row in rows:
+                builder.keep(cell.name, int(row), int(columns[row]))
+    return builder.build()
+
+
+def _eligible(cell: CellSpace) -> npt.NDArray[np.bool_]:
+    """Return (edges, columns): True where a primitive can be derived."""
+    eligible = cell.mask()
+    if cell.keep is not None:
+        for row, edge in enumerate(cell.edges):
+            if "none" in edge.primitives:
+                eligible[row, edge.primitives.index("none")] = False
+    return eligible
+
+
+def _fitting_space(matrices: Mapping[str, Any], space: str | SearchSpace) -> SearchSpace:
     resolved = resolve_space(space)
-    if set(alphas) != set(resolved.cells):
+    if set(matrices) != set(resolved.cell_names):
         raise ConfigError(
-            f"derive: alphas have the cells {sorted(alphas)}; the space {resolved.name!r} has"
-            f" {sorted(resolved.cells)}."
+            f"derive: alphas have the cells {sorted(matrices)}; the space {resolved.name!r} has"
+            f" {sorted(resolved.cell_names)}."
         )
-    cells = {cell: _derive_cell(cell, alphas[cell], resolved) for cell in resolved.cells}
-    if resolved.kind == "recurrent":
-        edges = _flatten(cells["recurrent"])
-        return RecurrentGenotype(edges, tuple(range(1, len(cells["recurrent"]) + 1)))
-    return ConvGenotype(
-        normal=_flatten(cells["normal"]),
-        normal_concat=_concatenated(len(cells["normal"]), resolved),
-        reduce=_flatten(cells["reduce"]),
-        reduce_concat=_concatenated(len(cells["reduce"]), resolved),
-        edges_per_node=resolved.edges_per_node,
-    )
+    if isinstance(space, SearchSpace):
+        return resolved
+    cell = resolved.cells[0]
+    rows = len(matrices[cell.name])
+    nodes = rows_to_nodes(rows, cell.inputs)
+    if nodes is None:
+        raise ConfigError(f"derive: {rows} edges do not fill whole nodes ({cell.name!r}).")
+    return resolved.resized(nodes)
 
 
-def _concatenated(nodes: int, space: SearchSpace) -> tuple[int, ...]:
-    """Return the states that a conv cell's output concatenates; 0 and 1 are its inputs."""
-    return tuple(range(2 + nodes - space.num_outputs(nodes), 2 + nodes))
+def rows_to_nodes(rows: int, inputs: int) -> int | None:
+    """Return how many nodes a complete cell of so many edges has; None if none has so many."""
+    nodes = 0
+    while rows > 0:
+        rows -= inputs + nodes
+        nodes += 1
+    return nodes if rows == 0 and nodes else None
 
 
-def _derive_cell(cell: str, alphas: Any, space: SearchSpace) -> list[list[Edge]]:
-    weights = softmax_alphas(alphas)
-    if weights.ndim != 2 or weights.shape[1] != len(space.primitives):
+def _matrix(values: Any) -> Matrix:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+def _checked(cell: CellSpace, values: Any, space: str) -> Matrix:
+    matrix = _matrix(values)
+    shape = (cell.num_edges, cell.num_primitives)
+    if matrix.ndim != 2 or matrix.shape[1] != shape[1]:
         raise ConfigError(
-            f"derive: alphas of {cell!r} have shape {weights.shape}; the space {space.name!r} has"
-            f" {len(space.primitives)} primitives (columns)."
+            f"derive: alphas of {cell.name!r} have shape {matrix.shape}; the space {space!r} has"
+            f" {shape[1]} primitives (columns)."
         )
-    if not np.isfinite(weights).all():
-        raise ConfigError(f"derive: alphas of {cell!r} are not finite.")
-    allowed = [i for i, primitive in enumerate(space.primitives) if primitive != "none"]
-    nodes: list[list[Edge]] = []
-    start = 0
-    while start < len(weights):
-        rows = weights[start : start + space.num_inputs + len(nodes)][:, allowed]
-        if len(rows) < space.num_inputs + len(nodes):
-            raise ConfigError(f"derive: {len(weights)} edges do not fill whole nodes ({cell!r}).")
-        best = rows.argmax(axis=1)  # the first of equal ones
-        # A stable sort keeps the lower predecessor first among equally strong edges.
-        order = np.argsort(-rows.max(axis=1), kind="stable")[: space.edges_per_node]
-        nodes.append([Edge(space.primitives[allowed[best[j]]], int(j)) for j in order])
-        start += len(rows)
-    return nodes
-
-
-def _flatten(nodes: list[list[Edge]]) -> tuple[Edge, ...]:
-    return tuple(edge for node in nodes for edge in node)
+    if matrix.shape[0] != shape[0]:
+        raise ConfigError(
+            f"derive: alphas of {cell.name!r} have {matrix.shape[0]} edges (rows); the space"
+            f" {space!r} has {shape[0]}. Give a space of another size as space.resized(nodes)."
+        )
+    if not np.isfinite(matrix).all():
+        raise ConfigError(f"derive: alphas of {cell.name!r} are not finite.")
+    return matrix

@@ -1,39 +1,214 @@
-"""Genotypes: discrete cells as data, to and from JSON and the original authors' text."""
+"""Genotypes: discrete cells as data, to and from JSON."""
 
 from __future__ import annotations
 
-import ast
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args
 
 from darts_ray.errors import ConfigError
+from darts_ray.space.spaces import CELLS, SearchSpace, Skeleton
+from darts_ray.space.topology import Output
+
+FORMAT = 2
+"""Of the JSON. Format 1 had no number; it is read, see `first_format`."""
+
+_OUTPUTS: dict[str, Output] = {
+    "darts": "concat",
+    "nasbench201": "last",
+    "language_model": "mean",
+}
 
 
 class Edge(NamedTuple):
     """One kept edge: the primitive applied to the output of `predecessor`.
 
-    Predecessors count as in the paper: in a conv cell 0 and 1 are the outputs of the two
-    previous cells and 2 is the first intermediate node; in a recurrent cell 0 is the
-    transformed input and 1 the first intermediate node.
+    Predecessors are states, which count as in the paper: a cell's inputs come first, then its
+    nodes. In a conv cell 0 and 1 are the outputs of the two previous cells and 2 is the first
+    node; in a recurrent cell 0 is the transformed input and 1 the first node.
     """
 
     primitive: str
     predecessor: int
 
 
-class Genotype(ABC):
-    """A derived architecture; `ConvGenotype` or `RecurrentGenotype`."""
+Node = tuple[Edge, ...]
 
-    @abstractmethod
+
+class Genotype:
+    """A derived architecture; immutable, hashable, comparable.
+
+    Attributes:
+        cells: by kind of cell its nodes; a node is the tuple of the edges that enter it, strongest
+            first, and may be empty.
+        outputs: by kind of cell the states that its output is made of.
+        output: how they are put together: `concat`, `mean` or `last`.
+        skeleton: what the cells are put into, see `SearchSpace`.
+
+    The attributes of the original code's tuples work where such a cell exists: `normal`,
+    `normal_concat`, `reduce`, `reduce_concat`, `recurrent`, `concat`.
+
+    Args:
+        cells: nodes by kind of cell; an edge is a pair (primitive, predecessor).
+        outputs: None: all nodes, or the last one if `output` is `last`.
+        output: None: what the skeleton does.
+        skeleton: None: follows from the names of the cells.
+
+    Raises:
+        ConfigError: the cells fit no skeleton, or an edge or output does not fit its cell.
+    """
+
+    cells: Mapping[str, tuple[Node, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+    output: Output
+    skeleton: Skeleton
+
+    __slots__ = ("cells", "output", "outputs", "skeleton")
+
+    def __init__(
+        self,
+        cells: Mapping[str, Any],
+        outputs: Mapping[str, Any] | None = None,
+        output: Output | None = None,
+        skeleton: Skeleton | None = None,
+    ) -> None:
+        skeleton = _skeleton(cells, skeleton)
+        output = _OUTPUTS[skeleton] if output is None else output
+        if output not in get_args(Output):
+            raise ConfigError(
+                f"Genotype: output is {output!r}; it must be one of {', '.join(get_args(Output))}."
+            )
+        if outputs is not None and set(outputs) - set(cells):
+            raise ConfigError(
+                f"Genotype: outputs names {sorted(set(outputs) - set(cells))}; the cells are"
+                f" {list(cells)}."
+            )
+        inputs = CELLS[skeleton]
+        nodes = {cell: _nodes(cell, cells[cell], inputs[cell]) for cell in inputs}
+        states = {
+            cell: _output(cell, (outputs or {}).get(cell), inputs[cell], len(nodes[cell]), output)
+            for cell in inputs
+        }
+        if skeleton == "language_model":
+            for index, node in enumerate(nodes["recurrent"]):
+                if len(node) != 1:
+                    raise ConfigError(
+                        f"Genotype: recurrent node {index} has {len(node)} edges; a recurrent node"
+                        " has exactly one."
+                    )
+        for name, value in (
+            ("cells", MappingProxyType(nodes)),
+            ("outputs", MappingProxyType(states)),
+            ("output", output),
+            ("skeleton", skeleton),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse: genotypes are keys of tables."""
+        raise AttributeError(f"A genotype cannot be changed ({name}).")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by value."""
+        arguments = dict(self.cells), dict(self.outputs), self.output, self.skeleton
+        return (Genotype, arguments)
+
+    def _key(self) -> tuple[object, ...]:
+        cells = tuple(self.cells.items())
+        return (self.skeleton, cells, tuple(self.outputs.items()), self.output)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by value."""
+        return self._key() == other._key() if isinstance(other, Genotype) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash by value."""
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        """Show the constructor's arguments."""
+        return (
+            f"Genotype({dict(self.cells)}, {dict(self.outputs)}, {self.output!r},"
+            f" {self.skeleton!r})"
+        )
+
+    @property
+    def normal(self) -> Node:
+        """The edges of the normal cell, node after node."""
+        return self._flat("normal")
+
+    @property
+    def normal_concat(self) -> tuple[int, ...]:
+        """The states of the normal cell's output."""
+        return self._states("normal")
+
+    @property
+    def reduce(self) -> Node:
+        """The edges of the reduction cell, node after node."""
+        return self._flat("reduce")
+
+    @property
+    def reduce_concat(self) -> tuple[int, ...]:
+        """The states of the reduction cell's output."""
+        return self._states("reduce")
+
+    @property
+    def recurrent(self) -> Node:
+        """The edge of each node of the recurrent cell."""
+        return self._flat("recurrent")
+
+    @property
+    def concat(self) -> tuple[int, ...]:
+        """The states of the recurrent cell's output."""
+        return self._states("recurrent")
+
+    def _flat(self, cell: str) -> Node:
+        self._check_has(cell)
+        return tuple(edge for node in self.cells[cell] for edge in node)
+
+    def _states(self, cell: str) -> tuple[int, ...]:
+        self._check_has(cell)
+        return self.outputs[cell]
+
+    def _check_has(self, cell: str) -> None:
+        if cell not in self.cells:
+            raise AttributeError(f"The genotype has no cell {cell!r}; it has {list(self.cells)}.")
+
+    @property
+    def edges_per_node(self) -> int:
+        """The largest number of edges that enter one node."""
+        return max(len(node) for nodes in self.cells.values() for node in nodes)
+
+    def num_inputs(self, cell: str) -> int:
+        """Return how many states of a kind of cell exist before its first node."""
+        return CELLS[self.skeleton][cell]
+
+    def counts(self, cell: str | None = None) -> Counter[str]:
+        """Return how often each primitive occurs, in one kind of cell or in all."""
+        cells = self.cells.values() if cell is None else [self.cells[cell]]
+        return Counter(edge.primitive for nodes in cells for node in nodes for edge in node)
+
+    @property
+    def num_skip(self) -> int:
+        """Skip connections in the normal cell, or in the only one: the measure of collapse."""
+        return self.counts(next(iter(self.cells)))["skip_connect"]
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, with the key `kind`."""
-
-    @abstractmethod
-    def cells(self) -> dict[str, tuple[tuple[Edge, ...], ...]]:
-        """Return, by cell kind, the edges that enter each intermediate node."""
+        """Return plain JSON values, with the key `format`."""
+        return {
+            "format": FORMAT,
+            "skeleton": self.skeleton,
+            "cells": {
+                cell: [[list(edge) for edge in node] for node in nodes]
+                for cell, nodes in self.cells.items()
+            },
+            "outputs": {cell: list(states) for cell, states in self.outputs.items()},
+            "output": self.output,
+        }
 
     def to_json(self) -> str:
         """Return one line of JSON that `Genotype.from_json` reads back to an equal genotype."""
@@ -41,23 +216,29 @@ class Genotype(ABC):
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Genotype:
-        """Build the genotype that `to_dict` wrote.
+        """Build the genotype that `to_dict` wrote, today or in the first format.
 
         Raises:
             ConfigError: a key is missing or unknown, or an edge does not fit the cell.
         """
-        kinds: dict[str, type[ConvGenotype] | type[RecurrentGenotype]] = {
-            "conv": ConvGenotype,
-            "recurrent": RecurrentGenotype,
-        }
+        if "kind" in values:
+            from darts_ray.space.first_format import from_first_format
+
+            return from_first_format(values)
         fields = dict(values)
-        kind = fields.pop("kind", None)
-        if kind not in kinds:
-            raise ConfigError(f"Genotype: 'kind' is {kind!r}; it must be 'conv' or 'recurrent'.")
+        number = fields.pop("format", None)
+        if number != FORMAT:
+            raise ConfigError(
+                f"Genotype: 'format' is {number!r}; this version reads format {FORMAT}, and the"
+                " first format, whose key 'kind' is 'conv' or 'recurrent'."
+            )
+        for key in ("cells", "outputs"):
+            if not isinstance(fields.get(key, {}), Mapping):
+                raise ConfigError(f"Genotype: {key!r} must be an object with an entry per cell.")
         try:
-            return kinds[kind](**fields)
+            return Genotype(**fields)
         except TypeError as error:
-            raise ConfigError(f"Genotype of kind {kind!r}: {error}.") from error
+            raise ConfigError(f"Genotype: {error}.") from error
 
     @staticmethod
     def from_json(text: str) -> Genotype:
@@ -68,197 +249,114 @@ class Genotype(ABC):
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ConfigError(f"Genotype is not valid JSON: {error}.") from error
         if not isinstance(values, dict):
-            raise ConfigError("Genotype JSON must be an object with the key 'kind'.")
+            raise ConfigError("Genotype JSON must be an object with the key 'format'.")
         return Genotype.from_dict(values)
 
     @staticmethod
     def parse(text: str) -> Genotype:
-        """Read a genotype from JSON or from the original code's printed `Genotype(...)`.
-
-        The text is parsed as a literal and never evaluated; `range(2, 6)` is understood because
-        the original code prints it as a concat.
+        """Read a genotype from the texts that people have; see `darts_ray.space.reading`.
 
         Raises:
-            ConfigError: the text is neither of the two.
+            ConfigError: the text holds no genotype; says which part was not understood.
         """
-        stripped = text.strip()
-        if stripped.startswith("{"):
-            return Genotype.from_json(stripped)
-        try:
-            call = ast.parse(stripped, mode="eval").body
-        except SyntaxError as error:
-            raise ConfigError(f"Genotype text cannot be parsed: {error.msg}.") from error
-        is_genotype = (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Name)
-            and call.func.id == "Genotype"
-            and not call.args
+        from darts_ray.space.reading import read_genotype
+
+        return read_genotype(text)
+
+
+class GenotypeBuilder:
+    """Collects the edges that a derivation or a draw keeps in a space.
+
+    Args:
+        space: gives the skeleton, the outputs and the predecessors.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._nodes: dict[str, list[list[Edge]]] = {
+            cell.name: [[] for _ in range(cell.nodes)] for cell in space.cells
+        }
+
+    def keep(self, cell: str, row: int, column: int) -> None:
+        """Keep the edge of a row of alphas, with the primitive of a column."""
+        edge = self._space.cell(cell).edges[row]
+        self._nodes[cell][edge.node].append(Edge(edge.primitives[column], edge.source))
+
+    def build(self) -> Genotype:
+        """Return the genotype of all kept edges."""
+        return Genotype(
+            self._nodes,
+            {cell.name: cell.output_states for cell in self._space.cells},
+            self._space.cells[0].output,
+            self._space.skeleton,
         )
-        if not is_genotype:
-            raise ConfigError(
-                "Genotype text must be JSON or look like Genotype(normal=[...], normal_concat=..."
-                ", reduce=[...], reduce_concat=...) or Genotype(recurrent=[...], concat=...)."
-            )
-        assert isinstance(call, ast.Call)
-        fields = {str(item.arg): _literal(item.value) for item in call.keywords}
-        kind = "recurrent" if "recurrent" in fields else "conv"
-        return Genotype.from_dict({"kind": kind, **fields})
 
 
-@dataclass(frozen=True)
-class ConvGenotype(Genotype):
-    """A normal and a reduction cell.
-
-    Attributes:
-        normal: edges of the normal cell, node after node, strongest first within a node.
-        normal_concat: states whose outputs are concatenated into the cell's output.
-        reduce: edges of the reduction cell.
-        reduce_concat: as `normal_concat`.
-        edges_per_node: edges kept per node; a node with fewer predecessors keeps them all.
-    """
-
-    normal: tuple[Edge, ...]
-    normal_concat: tuple[int, ...]
-    reduce: tuple[Edge, ...]
-    reduce_concat: tuple[int, ...]
-    edges_per_node: int = 2
-
-    def __post_init__(self) -> None:
-        """Normalise lists to tuples and check every edge."""
-        _check_count("edges_per_node", self.edges_per_node)
-        for cell in ("normal", "reduce"):
-            edges = _edges(cell, getattr(self, cell))
-            object.__setattr__(self, cell, edges)
-            nodes = _group(cell, edges, num_inputs=2, edges_per_node=self.edges_per_node)
-            concat = _concat(f"{cell}_concat", getattr(self, f"{cell}_concat"), len(nodes) + 2)
-            object.__setattr__(self, f"{cell}_concat", concat)
-
-    def cells(self) -> dict[str, tuple[tuple[Edge, ...], ...]]:
-        """Return `{"normal": nodes, "reduce": nodes}`; each node is a tuple of its edges."""
-        return {
-            cell: _group(cell, getattr(self, cell), 2, self.edges_per_node)
-            for cell in ("normal", "reduce")
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, with the key `kind`."""
-        return {
-            "kind": "conv",
-            "normal": [list(edge) for edge in self.normal],
-            "normal_concat": list(self.normal_concat),
-            "reduce": [list(edge) for edge in self.reduce],
-            "reduce_concat": list(self.reduce_concat),
-            "edges_per_node": self.edges_per_node,
-        }
+def _skeleton(cells: Mapping[str, Any], skeleton: Skeleton | None) -> Skeleton:
+    for name in get_args(Skeleton):
+        if set(CELLS[name]) == set(cells) and skeleton in (None, name):
+            return name  # type: ignore[no-any-return]
+    needed = "; ".join(f"{name}: {', '.join(inputs)}" for name, inputs in CELLS.items())
+    asked = "" if skeleton is None else f" and the skeleton {skeleton!r}"
+    raise ConfigError(
+        f"Genotype: has the cells {list(cells)}{asked}; the skeletons have ({needed})."
+    )
 
 
-@dataclass(frozen=True)
-class RecurrentGenotype(Genotype):
-    """A recurrent cell: one activation and one predecessor per node.
-
-    Attributes:
-        recurrent: the edge that enters each node, node after node.
-        concat: states (1 is the first node) whose mean is the cell's output.
-    """
-
-    recurrent: tuple[Edge, ...]
-    concat: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        """Normalise lists to tuples and check every edge."""
-        edges = _edges("recurrent", self.recurrent)
-        object.__setattr__(self, "recurrent", edges)
-        nodes = _group("recurrent", edges, num_inputs=1, edges_per_node=1)
-        object.__setattr__(self, "concat", _concat("concat", self.concat, len(nodes) + 1))
-
-    def cells(self) -> dict[str, tuple[tuple[Edge, ...], ...]]:
-        """Return `{"recurrent": nodes}`; each node is a tuple with its one edge."""
-        return {"recurrent": _group("recurrent", self.recurrent, 1, 1)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, with the key `kind`."""
-        return {
-            "kind": "recurrent",
-            "recurrent": [list(edge) for edge in self.recurrent],
-            "concat": list(self.concat),
-        }
-
-
-def _literal(node: ast.expr) -> Any:
-    """Return the value of a literal, or of `range(a, b)` with literal bounds."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        bounds = [_literal(argument) for argument in node.args]
-        if (
-            1 <= len(bounds) <= 3
-            and all(type(bound) is int and abs(bound) < 1000 for bound in bounds)
-            and 0 not in bounds[2:]
-        ):
-            return list(range(*bounds))
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise ConfigError(
-            f"Genotype text holds something that is no literal: {ast.unparse(node)[:80]}."
-        ) from error
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise ConfigError(f"Genotype: {name} must be a positive integer, not {value!r}.")
-
-
-def _edges(cell: str, values: object) -> tuple[Edge, ...]:
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ConfigError(f"Genotype: {cell} must be a list of [primitive, predecessor] pairs.")
-    edges = []
-    for position, value in enumerate(values):
-        pair = tuple(value) if isinstance(value, Sequence) else ()
-        if len(pair) != 2 or not isinstance(pair[0], str) or type(pair[1]) is not int:
-            raise ConfigError(
-                f"Genotype: {cell}[{position}] is {value!r}; it must be a pair such as"
-                " ['sep_conv_3x3', 0]."
-            )
-        edges.append(Edge(pair[0], pair[1]))
-    return tuple(edges)
-
-
-def _group(
-    cell: str, edges: Sequence[Edge], num_inputs: int, edges_per_node: int
-) -> tuple[tuple[Edge, ...], ...]:
-    """Split the flat edge list into nodes; node i has min(edges_per_node, i + num_inputs)."""
-    nodes: list[tuple[Edge, ...]] = []
-    rest = list(edges)
-    while rest:
-        num_predecessors = len(nodes) + num_inputs
-        size = min(edges_per_node, num_predecessors)
-        node, rest = tuple(rest[:size]), rest[size:]
-        if len(node) < size:
-            raise ConfigError(
-                f"Genotype: {cell} has {len(edges)} edges; node {len(nodes)} needs {size}."
-            )
-        for edge in node:
-            if not 0 <= edge.predecessor < num_predecessors:
+def _nodes(cell: str, values: object, num_inputs: int) -> tuple[Node, ...]:
+    if not isinstance(values, list | tuple) or not values:
+        raise ConfigError(f"Genotype: {cell} must be a list of nodes, each a list of edges.")
+    nodes = []
+    for index, node in enumerate(values):
+        if not isinstance(node, list | tuple):
+            raise ConfigError(f"Genotype: {cell} node {index} must be a list of edges.")
+        edges = tuple(to_edge(f"{cell} node {index}", value) for value in node)
+        for edge in edges:
+            if not 0 <= edge.predecessor < num_inputs + index:
                 raise ConfigError(
-                    f"Genotype: {cell} node {len(nodes)} reads from {edge.predecessor}; it may"
-                    f" read from 0 to {num_predecessors - 1}."
+                    f"Genotype: {cell} node {index} reads from {edge.predecessor}; it may read"
+                    f" from 0 to {num_inputs + index - 1}."
                 )
-        nodes.append(node)
-    if not nodes:
+        nodes.append(edges)
+    if not any(nodes):
         raise ConfigError(f"Genotype: {cell} has no edges.")
     return tuple(nodes)
 
 
-def _concat(name: str, values: object, num_states: int) -> tuple[int, ...]:
-    if not isinstance(values, Iterable) or isinstance(values, str):
-        raise ConfigError(f"Genotype: {name} must be a list of states.")
-    states = tuple(values)
-    if not states or any(
-        type(state) is not int or not 0 <= state < num_states for state in states
-    ):
+def to_edge(place: str, value: object) -> Edge:
+    """Return a pair (primitive, predecessor) as an edge.
+
+    Raises:
+        ConfigError: it is no such pair.
+    """
+    pair = tuple(value) if isinstance(value, list | tuple) else ()
+    if len(pair) != 2 or not isinstance(pair[0], str) or type(pair[1]) is not int:
         raise ConfigError(
-            f"Genotype: {name} is {list(states)}; it must name states from 0 to {num_states - 1}."
+            f"Genotype: {place} has the edge {value!r}; it must be a pair such as"
+            " ['sep_conv_3x3', 0]."
+        )
+    return Edge(pair[0], pair[1])
+
+
+def _output(
+    cell: str, values: object, num_inputs: int, num_nodes: int, output: Output
+) -> tuple[int, ...]:
+    last = num_inputs + num_nodes
+    if values is None:
+        return (last - 1,) if output == "last" else tuple(range(num_inputs, last))
+    if not isinstance(values, list | tuple | range):
+        raise ConfigError(f"Genotype: the output of {cell} must be a list of states.")
+    states = tuple(values)
+    if not states or any(type(state) is not int or not 0 <= state < last for state in states):
+        raise ConfigError(
+            f"Genotype: the output of {cell} is {list(states)}; it must name states from 0 to"
+            f" {last - 1}."
+        )
+    if output == "last" and len(states) > 1:
+        raise ConfigError(
+            f"Genotype: the output of {cell} is {list(states)}; output 'last' takes one state."
         )
     return states

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from darts_ray.space.genotype import ConvGenotype, Edge, Genotype, RecurrentGenotype
+from darts_ray.space.first_format import ConvGenotype, RecurrentGenotype
+from darts_ray.space.genotype import Edge, Genotype
 
 _SHORT = {
     "sep3": "sep_conv_3x3",

@@ -17,7 +17,6 @@ from darts_ray.nn import (
     multiply_adds,
     num_weights,
 )
-from darts_ray.space import ConvGenotype, RecurrentGenotype
 from darts_ray.space.user_modules import import_extensions
 
 
@@ -38,7 +37,6 @@ def build_network(
     genotype = config.parsed_genotype()
     network = config.network
     if isinstance(network, ConvNetworkConfig):
-        assert isinstance(genotype, ConvGenotype)
         assert isinstance(info, ImageInfo)
         kind = ConvNetwork if network.style == "cifar" else ImageNetNetwork
         conv = kind(
@@ -52,7 +50,6 @@ def build_network(
         )
         conv.check_image_size(*info.image_size)
         return conv
-    assert isinstance(genotype, RecurrentGenotype)
     assert isinstance(info, TextInfo)
     return RecurrentNetwork(
         genotype,

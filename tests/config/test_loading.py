@@ -63,7 +63,7 @@ def test_text_data_chooses_the_recurrent_space() -> None:
 def test_own_space_in_yaml() -> None:
     space = {"name": "mine", "primitives": ["skip_connect", "sep_conv_3x3"], "nodes": 2}
     config = build_config({"name": "t", "search": {"space": space}}, "text")
-    assert config.search_config({}, 0).search_space().num_edges() == 5
+    assert config.search_config({}, 0).search_space().alpha_shapes["normal"][0] == 5
 
 
 def test_own_operations_follow_the_cells_into_retraining() -> None:

@@ -81,8 +81,9 @@ class ReferenceConvSupernet(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, c_stem, 3, padding=1, bias=False), nn.BatchNorm2d(c_stem)
         )
-        primitives, layers, nodes = supernet.space.primitives, supernet.layers, supernet.nodes
-        multiplier = supernet.space.multiplier or nodes
+        space = supernet.space.cell("normal")
+        primitives, layers, nodes = space.primitives, supernet.layers, space.nodes
+        multiplier = len(space.output_states)
         reductions = (layers // 3, 2 * layers // 3)
         c_prev_prev = c_prev = c_stem
         channels, after = supernet.channels, False

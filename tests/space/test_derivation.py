@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 from darts_ray.errors import ConfigError
 from darts_ray.space import ConvGenotype, RecurrentGenotype, SearchSpace, derive, spaces
 
-TINY = SearchSpace("tiny", "conv", ("none", "skip_connect", "sep_conv_3x3"), 1, 1)
+TINY = SearchSpace.darts("tiny", ("none", "skip_connect", "sep_conv_3x3"), 1, 1)
 
 
 def derive_node(rows: list[list[float]], space: SearchSpace = TINY) -> ConvGenotype:
@@ -31,7 +31,7 @@ def test_ties_go_to_lower_predecessor_and_earlier_primitive() -> None:
 
 
 def test_strongest_edge_comes_first() -> None:
-    space = SearchSpace("two", "conv", ("none", "skip_connect"), 1, 2)
+    space = SearchSpace.darts("two", ("none", "skip_connect"), 1, 2)
     assert derive_node([[0.0, 1.0], [0.0, 2.0]], space).normal == (
         ("skip_connect", 1),
         ("skip_connect", 0),
@@ -41,7 +41,7 @@ def test_strongest_edge_comes_first() -> None:
 @given(npst.arrays(np.float64, (14, 8), elements=st.floats(-30, 30)))
 def test_never_picks_none_and_keeps_two_distinct_edges(alphas: np.ndarray) -> None:
     genotype = derive({"normal": alphas, "reduce": alphas[::-1]})
-    for nodes in genotype.cells().values():
+    for nodes in genotype.cells.values():
         assert len(nodes) == 4
         for node in nodes:
             assert len({edge.predecessor for edge in node}) == 2
@@ -49,7 +49,7 @@ def test_never_picks_none_and_keeps_two_distinct_edges(alphas: np.ndarray) -> No
 
 
 def test_recurrent_from_torch() -> None:
-    alphas = torch.zeros(spaces["recurrent"].num_edges(), 5)
+    alphas = torch.zeros(spaces["recurrent"].alpha_shapes["recurrent"])
     alphas[0, 3] = alphas[2, 1] = 1.0  # node 0: sigmoid; node 1: tanh from node 1
     genotype = derive({"recurrent": alphas}, "recurrent")
     assert isinstance(genotype, RecurrentGenotype)
@@ -63,7 +63,10 @@ def test_recurrent_from_torch() -> None:
         ({"normal": np.zeros((2, 3))}, "has \\['normal', 'reduce'\\]"),
         ({"normal": np.zeros((2, 4)), "reduce": np.zeros((2, 3))}, "columns"),
         ({"normal": np.full((2, 3), np.nan), "reduce": np.zeros((2, 3))}, "not finite"),
-        ({"normal": np.zeros((4, 3)), "reduce": np.zeros((2, 3))}, "whole nodes"),
+        (
+            {"normal": np.zeros((4, 3)), "reduce": np.zeros((2, 3))},
+            "4 edges .rows.; the space .tiny. has 2",
+        ),
     ],
 )
 def test_misfit_is_an_error(alphas: dict[str, np.ndarray], part: str) -> None:
@@ -72,22 +75,20 @@ def test_misfit_is_an_error(alphas: dict[str, np.ndarray], part: str) -> None:
 
 
 def test_spaces_register_once() -> None:
-    assert spaces["darts"].num_edges() == 14
-    assert spaces["recurrent"].num_edges() == 36
+    assert spaces["darts"].alpha_shapes == {"normal": (14, 8), "reduce": (14, 8)}
+    assert spaces["recurrent"].alpha_shapes == {"recurrent": (36, 5)}
     with pytest.raises(ConfigError, match="already named"):
-        spaces.register(SearchSpace("darts", "conv", ("skip_connect",), 1, 1))
+        spaces.register(SearchSpace.darts("darts", ("skip_connect",), 1, 1))
     with pytest.raises(ConfigError, match="besides 'none'"):
-        SearchSpace("empty", "conv", ("none",), 1, 1)
+        SearchSpace.darts("empty", ("none",), 1, 1)
 
 
 def test_the_output_may_leave_out_first_nodes() -> None:
     primitives = ("none", "skip_connect", "sep_conv_3x3")
-    space = SearchSpace("last", "conv", primitives, nodes=3, edges_per_node=2, multiplier=1)
-    alphas = {cell: np.zeros((space.num_edges(), 3)) for cell in space.cells}
+    space = SearchSpace.darts("last", primitives, nodes=3, num_outputs=1)
+    alphas = {cell: np.zeros(shape) for cell, shape in space.alpha_shapes.items()}
     genotype = derive(alphas, space)
     assert isinstance(genotype, ConvGenotype)
     assert genotype.normal_concat == genotype.reduce_concat == (4,)
-    with pytest.raises(ConfigError, match="multiplier must be from 1 to the number of nodes, 3"):
-        SearchSpace("more", "conv", primitives, nodes=3, edges_per_node=2, multiplier=4)
-    with pytest.raises(ConfigError, match="only conv cells have an output multiplier"):
-        SearchSpace("text", "recurrent", ("tanh",), nodes=3, edges_per_node=1, multiplier=1)
+    with pytest.raises(ConfigError, match="num_outputs must be from 1 to the number of nodes, 3"):
+        SearchSpace.darts("more", primitives, nodes=3, num_outputs=4)

@@ -29,7 +29,10 @@ def conv_genotypes(draw: st.DrawFn) -> ConvGenotype:
     for _ in range(2):
         nodes = draw(st.integers(1, 5))
         edges = [
-            Edge(draw(st.sampled_from(spaces["darts"].primitives)), draw(st.integers(0, node + 1)))
+            Edge(
+                draw(st.sampled_from(spaces["darts"].cell("normal").primitives)),
+                draw(st.integers(0, node + 1)),
+            )
             for node in range(nodes)
             for _ in range(min(edges_per_node, node + 2))
         ]
@@ -62,12 +65,12 @@ def test_edges_compare_with_plain_pairs() -> None:
 
 def test_cells_group_edges_by_node() -> None:
     genotype = RecurrentGenotype((Edge("tanh", 0), Edge("relu", 1)), (1, 2))
-    assert genotype.cells() == {"recurrent": ((("tanh", 0),), (("relu", 1),))}
+    assert genotype.cells == {"recurrent": ((("tanh", 0),), (("relu", 1),))}
     three = ConvGenotype(
         # node 0 has two predecessors only, so it keeps two of the three edges
         [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2)], [2, 3], [("a", 0), ("a", 1)], [2], 3
     )  # fmt: skip
-    assert [len(node) for node in three.cells()["normal"]] == [2, 3]
+    assert [len(node) for node in three.cells["normal"]] == [2, 3]
 
 
 @pytest.mark.parametrize(

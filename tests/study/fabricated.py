@@ -60,14 +60,13 @@ def search_outcome(
     """A search whose alphas wander in a random direction."""
     resolved = resolve_space(space)
     rng = np.random.default_rng([seed, *setting.encode()])
-    shape = (resolved.num_edges(), len(resolved.primitives))
-    direction = {cell: rng.normal(size=shape) for cell in resolved.cells}
+    direction = {cell: rng.normal(size=shape) for cell, shape in resolved.alpha_shapes.items()}
     reports = []
     for epoch in range(1, epochs + 1):
         alphas = {cell: drift * epoch * value for cell, value in direction.items()}
         genotype = derive(alphas, resolved)
         score = 1 - math.exp(-epoch / 3) - 0.05 * rng.random()
-        is_text = resolved.kind == "recurrent"
+        is_text = resolved.skeleton == "language_model"
         reports.append(
             {
                 "epoch": epoch,
@@ -77,9 +76,7 @@ def search_outcome(
                     if is_text
                     else {"validation_accuracy": score}
                 ),
-                "num_skip": 0
-                if is_text
-                else sum(edge.primitive == "skip_connect" for edge in genotype.normal),  # type: ignore[attr-defined]
+                "num_skip": genotype.num_skip,
                 "genotype": genotype.to_json(),
                 "alphas": {cell: softmax_alphas(v).tolist() for cell, v in alphas.items()},
                 "seconds": 1.5,

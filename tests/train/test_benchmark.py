@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 def _random_genotype(seed: int) -> ConvGenotype:
     """Draw edges and operations uniformly, `none` left out, as the paper's random search."""
     generator = torch.Generator().manual_seed(seed)
-    primitives = [name for name in spaces["darts"].primitives if name != "none"]
+    primitives = [name for name in spaces["darts"].cell("normal").primitives if name != "none"]
 
     def cell() -> tuple[Edge, ...]:
         edges = []

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
 from darts_ray.nn.conv.operations import FactorizedReduce, ReLUConvNorm, make_operation
-from darts_ray.space import ConvGenotype
+from darts_ray.space import Genotype
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
@@ -44,7 +44,7 @@ class ConvCell(nn.Module):
 
     def __init__(
         self,
-        genotype: ConvGenotype,
+        genotype: Genotype,
         c_prev_prev: int,
         c_prev: int,
         channels: int,
@@ -53,7 +53,7 @@ class ConvCell(nn.Module):
     ) -> None:
         super().__init__()
         kind = "reduce" if reduction else "normal"
-        self.concat = genotype.reduce_concat if reduction else genotype.normal_concat
+        self.concat = genotype.outputs[kind]
         if reduction and min(self.concat) < 2:
             raise ConfigError(
                 f"Genotype: reduce_concat is {list(self.concat)}; a reduction cell cannot put its"
@@ -66,7 +66,7 @@ class ConvCell(nn.Module):
         else:
             self.preprocess0 = ReLUConvNorm(c_prev_prev, channels)
         self.preprocess1 = ReLUConvNorm(c_prev, channels)
-        nodes = genotype.cells()[kind]
+        nodes = genotype.cells[kind]
         self.predecessors = [[edge.predecessor for edge in node] for node in nodes]
         self.ops = nn.ModuleList(
             make_operation(
@@ -105,7 +105,7 @@ class ConvCell(nn.Module):
 
 
 def stack_cells(
-    genotype: ConvGenotype,
+    genotype: Genotype,
     c_prev_prev: int,
     c_prev: int,
     channels: int,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from darts_ray.nn.conv.auxiliary import AuxiliaryHead
 from darts_ray.nn.conv.cell import stack_cells
 from darts_ray.nn.conv.image_size import check_image_size, reduction_layers
-from darts_ray.space import ConvGenotype
+from darts_ray.space import Genotype
 
 
 class _CellNetwork(nn.Module, ABC):
@@ -21,7 +21,7 @@ class _CellNetwork(nn.Module, ABC):
 
     def __init__(
         self,
-        genotype: ConvGenotype,
+        genotype: Genotype,
         num_classes: int,
         layers: int,
         drop_path: float,
@@ -112,7 +112,7 @@ class ConvNetwork(_CellNetwork):
 
     def __init__(
         self,
-        genotype: ConvGenotype,
+        genotype: Genotype,
         channels: int = 36,
         num_classes: int = 10,
         layers: int = 20,
@@ -162,7 +162,7 @@ class ImageNetNetwork(_CellNetwork):
 
     def __init__(
         self,
-        genotype: ConvGenotype,
+        genotype: Genotype,
         channels: int = 48,
         num_classes: int = 1000,
         layers: int = 14,

@@ -17,15 +17,14 @@ from darts_ray.nn.conv.image_size import check_image_size, reduction_layers
 from darts_ray.nn.conv.operations import FactorizedReduce, ReLUConvNorm, forget_running_statistics
 from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.supernet import Batch, State
-from darts_ray.space import SearchSpace, resolve_space
+from darts_ray.space import CellSpace, SearchSpace, resolve_space
 
 
 class SupernetCell(nn.Module):
     """A cell whose every edge is a mixed op.
 
     Args:
-        space: its primitives.
-        nodes: intermediate nodes.
+        space: its edges and their primitives.
         c_prev_prev: channels of the output of the cell before the previous one.
         c_prev: channels of the output of the previous cell.
         channels: channels of each node.
@@ -35,8 +34,7 @@ class SupernetCell(nn.Module):
 
     def __init__(
         self,
-        space: SearchSpace,
-        nodes: int,
+        space: CellSpace,
         c_prev_prev: int,
         c_prev: int,
         channels: int,
@@ -44,9 +42,7 @@ class SupernetCell(nn.Module):
         reduction_prev: bool,
     ) -> None:
         super().__init__()
-        self.kind = "reduce" if reduction else "normal"
-        self.nodes = nodes
-        self.num_outputs = space.num_outputs(nodes)
+        self.space = space
         self.preprocess0: nn.Module
         if reduction_prev:
             self.preprocess0 = FactorizedReduce(c_prev_prev, channels, affine=False)
@@ -59,9 +55,9 @@ class SupernetCell(nn.Module):
                 space.primitives,
                 channels,
                 stride=2 if reduction and state < 2 else 1,
-                edges=nodes - _first_node(state),
+                edges=len(space.leaving(state)),
             )
-            for state in range(nodes + 1)
+            for state in range(space.nodes + 1)
         )
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
@@ -76,16 +72,17 @@ class SupernetCell(nn.Module):
             (batch, num_outputs * channels, h, w), or half of h and w in a reduction cell.
         """
         inputs = [self.preprocess0(s0), self.preprocess1(s1)]
-        nodes: list[Tensor | None] = [None] * self.nodes
+        nodes: list[Tensor | None] = [None] * self.space.nodes
         for state, edges in enumerate(self.states):
             x = inputs[state] if state < 2 else nodes[state - 2]
-            reached = range(_first_node(state), self.nodes)
+            leaving = self.space.leaving(state)
             # stacked, not indexed by a list: that would wait for a copy to the device
-            rows = torch.stack([weights[_edge(state, node)] for node in reached])
-            for node, addend in zip(reached, edges(x, rows), strict=True):
+            rows = torch.stack([weights[row] for row in leaving])
+            for row, addend in zip(leaving, edges(x, rows), strict=True):
+                node = self.space.edges[row].node
                 total = nodes[node]
                 nodes[node] = addend if total is None else total + addend
-        outputs = nodes[self.nodes - self.num_outputs :]
+        outputs = [nodes[state - 2] for state in self.space.output_states]
         return torch.cat([node for node in outputs if node is not None], dim=1)
 
     def original_layout(self) -> Layout:
@@ -93,21 +90,10 @@ class SupernetCell(nn.Module):
         for name in ("preprocess0", "preprocess1"):
             for key, parameter in getattr(self, name).named_parameters():
                 yield f"{name}.{key}", parameter
-        for node in range(self.nodes):
-            for state in range(node + 2):
-                outgoing = cast(OutgoingEdges, self.states[state])
-                for key, view in outgoing.original_layout(node - _first_node(state)):
-                    yield f"_ops.{_edge(state, node)}.{key}", view
-
-
-def _first_node(state: int) -> int:
-    """Return the first node that reads a state; states 0 and 1 are the cell's inputs."""
-    return max(0, state - 1)
-
-
-def _edge(state: int, node: int) -> int:
-    """Return the row of alphas that belongs to the edge from `state` to `node`."""
-    return sum(2 + earlier for earlier in range(node)) + state
+        for row, edge in enumerate(self.space.edges):
+            outgoing = cast(OutgoingEdges, self.states[edge.source])
+            for key, view in outgoing.original_layout(self.space.leaving(edge.source).index(row)):
+                yield f"_ops.{row}.{key}", view
 
 
 class _Rows:
@@ -175,18 +161,17 @@ class ConvSupernet(ArchitectureParameters):
         channels: int = 16,
         num_classes: int = 10,
         layers: int = 8,
-        nodes: int | None = 4,
+        nodes: int | None = None,
         in_channels: int = 3,
         stem_multiplier: int = 3,
         space: str | SearchSpace = "darts",
     ) -> None:
         super().__init__()
-        self.space = resolve_space(space)
-        if self.space.kind != "conv":
+        self.space = resolve_space(space).resized(nodes)
+        if self.space.skeleton != "darts":
             raise ConfigError(
                 f"ConvSupernet: the space {self.space.name!r} is not for conv cells."
             )
-        self.nodes = nodes or self.space.nodes
         self.layers = layers
         self.channels = channels
         c_stem = stem_multiplier * channels
@@ -199,17 +184,15 @@ class ConvSupernet(ArchitectureParameters):
         for layer in range(layers):
             reduction = layer in reduction_layers(layers)
             c_cell *= 2 if reduction else 1
+            cell = self.space.cell("reduce" if reduction else "normal")
             self.cells.append(
-                SupernetCell(
-                    self.space, self.nodes, c_prev_prev, c_prev, c_cell, reduction, reduction_prev
-                )
+                SupernetCell(cell, c_prev_prev, c_prev, c_cell, reduction, reduction_prev)
             )
             reduction_prev = reduction
-            c_prev_prev, c_prev = c_prev, self.space.num_outputs(self.nodes) * c_cell
+            c_prev_prev, c_prev = c_prev, len(cell.output_states) * c_cell
         self.classifier = nn.Linear(c_prev, num_classes)
         forget_running_statistics(self)
-        shape = (self.space.num_edges(self.nodes), len(self.space.primitives))
-        self._add_architecture(self.space, {"normal": shape, "reduce": shape})
+        self._add_architecture(self.space, self.space.alpha_shapes)
 
     def forward(self, images: Tensor, mixing: Mixing | None = None) -> Tensor:
         """Return logits (batch, num_classes).
@@ -226,7 +209,7 @@ class ConvSupernet(ArchitectureParameters):
         rows = _Rows(self._masked_weights(mixing), mixing.edges)
         s0 = s1 = self.stem(images.contiguous(memory_format=torch.channels_last))
         for cell in self.cells:
-            s0, s1 = s1, cell(s0, s1, rows.next(cast(SupernetCell, cell).kind))
+            s0, s1 = s1, cell(s0, s1, rows.next(cast(SupernetCell, cell).space.name))
         logits: Tensor = self.classifier(s1.mean(dim=(2, 3)))
         return logits
 

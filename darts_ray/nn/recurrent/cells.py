@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +24,7 @@ from darts_ray.nn.recurrent.activations import resolve_activations
 from darts_ray.nn.recurrent.dropout import SequenceMasks, apply_mask
 from darts_ray.nn.recurrent.fused.mixing import mixed_edges
 from darts_ray.nn.recurrent.fused.products import SharedMatrix
-from darts_ray.space import RecurrentGenotype
+from darts_ray.space import CellSpace, Genotype
 
 INIT_RANGE = 0.04  # of the original code, for every matrix of a recurrent network
 
@@ -115,19 +114,20 @@ class MixedRecurrentCell(RecurrentCell):
     Args:
         inputs: features of the input.
         hidden: units.
-        nodes: intermediate nodes.
-        primitives: names in alpha-column order; `none` takes part in the softmax, adds nothing.
+        space: its edges; `none` takes part in the softmax, adds nothing.
     """
 
     _columns: Tensor
     _rows: Tensor
 
-    def __init__(self, inputs: int, hidden: int, nodes: int, primitives: tuple[str, ...]) -> None:
-        super().__init__(inputs, hidden, nodes)
+    def __init__(self, inputs: int, hidden: int, space: CellSpace) -> None:
+        super().__init__(inputs, hidden, space.nodes)
+        primitives = space.primitives
         self._activations = resolve_activations(name for name in primitives if name != "none")
         columns = [k for k, name in enumerate(primitives) if name != "none"]
-        # Row i (i + 1) / 2 + j of the alphas is the edge from state j to node i.
-        rows = [i * (i + 1) // 2 + j for j in range(nodes) for i in range(j, nodes)]
+        leaving = [space.leaving(state) for state in range(space.nodes)]
+        self._counts = [len(rows) for rows in leaving]
+        rows = [row for rows in leaving for row in rows]
         self.register_buffer("_columns", torch.tensor(columns), persistent=False)
         self.register_buffer("_rows", torch.tensor(rows), persistent=False)
 
@@ -137,8 +137,7 @@ class MixedRecurrentCell(RecurrentCell):
         assert p is not None
         nodes, _, double = node_weights.shape
         p = p.index_select(1, self._columns).index_select(0, self._rows).t()[..., None, None]
-        firsts = [j * (2 * nodes + 1 - j) // 2 for j in range(nodes + 1)]
-        by_source = [p[:, first:end] for first, end in pairwise(firsts)]
+        by_source = torch.split(p, self._counts, 1)
         by_input = node_weights.transpose(0, 1).flatten(1)
         matrices = [share(by_input[:, j * double :].t()) for j in range(nodes)]
 
@@ -170,7 +169,7 @@ class DerivedRecurrentCell(RecurrentCell):
         genotype: activation and predecessor of each node.
     """
 
-    def __init__(self, inputs: int, hidden: int, genotype: RecurrentGenotype) -> None:
+    def __init__(self, inputs: int, hidden: int, genotype: Genotype) -> None:
         super().__init__(inputs, hidden, len(genotype.recurrent))
         self._predecessors = [edge.predecessor for edge in genotype.recurrent]
         self._activations = resolve_activations(edge.primitive for edge in genotype.recurrent)

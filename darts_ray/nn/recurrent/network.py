@@ -6,7 +6,7 @@ from darts_ray.errors import ConfigError
 from darts_ray.nn.recurrent.cells import DerivedRecurrentCell
 from darts_ray.nn.recurrent.dropout import RecurrentDropout
 from darts_ray.nn.recurrent.language_model import RecurrentLanguageModel
-from darts_ray.space import Genotype, RecurrentGenotype
+from darts_ray.space import Genotype
 
 _DROPOUT = RecurrentDropout(word=0.1)
 
@@ -38,7 +38,7 @@ class RecurrentNetwork(RecurrentLanguageModel):
         dropout: RecurrentDropout = _DROPOUT,
         tar_beta: float = 1e-3,
     ) -> None:
-        if not isinstance(genotype, RecurrentGenotype):
+        if genotype.skeleton != "language_model":
             raise ConfigError("RecurrentNetwork: the genotype is not that of a recurrent cell.")
         super().__init__(
             DerivedRecurrentCell(embedding_dim, hidden_dim, genotype),

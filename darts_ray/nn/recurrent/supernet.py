@@ -30,7 +30,7 @@ class RecurrentSupernet(ArchitectureParameters, RecurrentLanguageModel):
         vocab_size: number of distinct tokens.
         embedding_dim: must equal hidden_dim, because the decoder reuses the embedding.
         hidden_dim: units.
-        nodes: intermediate nodes of the cell.
+        nodes: intermediate nodes of the cell; None takes the space's.
         dropout: probabilities.
         tar_beta: weight of the temporal activation regularisation.
         space: a recurrent space, by name or value.
@@ -46,26 +46,25 @@ class RecurrentSupernet(ArchitectureParameters, RecurrentLanguageModel):
         vocab_size: int,
         embedding_dim: int = 300,
         hidden_dim: int = 300,
-        nodes: int = 8,
+        nodes: int | None = None,
         dropout: RecurrentDropout = _DROPOUT,
         tar_beta: float = 1e-3,
         space: str | SearchSpace = "recurrent",
     ) -> None:
-        resolved = resolve_space(space)
-        if resolved.kind != "recurrent":
+        resolved = resolve_space(space).resized(nodes)
+        if resolved.skeleton != "language_model":
             raise ConfigError(
-                f"RecurrentSupernet: the space {resolved.name!r} is {resolved.kind}."
+                f"RecurrentSupernet: the space {resolved.name!r} is not for recurrent cells."
             )
         super().__init__(
-            MixedRecurrentCell(embedding_dim, hidden_dim, nodes, resolved.primitives),
+            MixedRecurrentCell(embedding_dim, hidden_dim, resolved.cell("recurrent")),
             vocab_size=vocab_size,
             embedding_dim=embedding_dim,
             hidden_dim=hidden_dim,
             dropout=dropout,
             tar_beta=tar_beta,
         )
-        shape = (resolved.num_edges(nodes), len(resolved.primitives))
-        self._add_architecture(resolved, {"recurrent": shape})
+        self._add_architecture(resolved, resolved.alpha_shapes)
 
     def forward(
         self, tokens: Tensor, hidden: Tensor, mixing: Mixing | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from darts_ray.errors import TrialsFailedError
-from darts_ray.space import ConvGenotype, Genotype
+from darts_ray.space import Genotype
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import (
     NO_AXIS,
@@ -228,6 +228,4 @@ def _finite(score: float | None) -> float | None:
 
 
 def _num_skip(genotype: Genotype) -> int | None:
-    if not isinstance(genotype, ConvGenotype):
-        return None
-    return sum(edge.primitive == "skip_connect" for edge in genotype.normal)
+    return None if genotype.skeleton == "language_model" else genotype.num_skip

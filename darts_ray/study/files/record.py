@@ -6,7 +6,6 @@ older version wrote is read as if this one had written it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import statistics
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from darts_ray.errors import StudyError
-from darts_ray.space import Genotype
+from darts_ray.space import Genotype, fingerprint
 from darts_ray.study.files.exported import Exported
 
 FORMAT = 1
@@ -35,7 +34,7 @@ Cell = Annotated[Genotype, PlainValidator(_genotype), PlainSerializer(lambda cel
 
 def cell_name(genotype: Genotype) -> str:
     """Return a name that follows from the genotype alone, such as `cell-1f3a90c2`."""
-    return f"cell-{hashlib.sha256(genotype.to_json().encode()).hexdigest()[:8]}"
+    return f"cell-{fingerprint(genotype)[:8]}"
 
 
 @dataclass(frozen=True)

@@ -97,19 +97,25 @@ def _alphas_of(outcome: TrialOutcome) -> pa.Table:
     space = SearchConfig.model_validate(outcome.config).search_space()
     tables = []
     for report in _each_epoch_once(outcome.history):
-        for cell, nested in (report.get("alphas") or {}).items():
-            weights = np.asarray(nested, dtype=np.float32)
-            number, num_primitives = weights.size, weights.shape[1]
-            rows = np.arange(number)
+        for name, nested in (report.get("alphas") or {}).items():
+            cell = space.cell(name)
+            # edges, primitives and weights that exist, without the padding of shorter lists
+            edges, columns_of = np.nonzero(cell.mask())
+            names = cell.all_primitives
+            indices = [
+                names.index(cell.edges[edge].primitives[column])
+                for edge, column in zip(edges, columns_of, strict=True)
+            ]
+            number = len(edges)
             columns = [
                 _repeat(outcome.name, number),
                 _repeat(outcome.setting, number),
                 pa.repeat(pa.scalar(outcome.seed, pa.int64()), number),
                 pa.repeat(pa.scalar(report["epoch"], pa.int32()), number),
-                _repeat(cell, number),
-                pa.array((rows // num_primitives).astype(np.int16)),
-                _texts((rows % num_primitives).astype(np.int32), list(space.primitives)),
-                pa.array(weights.reshape(-1)),
+                _repeat(name, number),
+                pa.array(edges.astype(np.int16)),
+                _texts(np.array(indices, dtype=np.int32), list(names)),
+                pa.array(np.asarray(nested, dtype=np.float32)[edges, columns_of]),
             ]
             tables.append(pa.Table.from_arrays(columns, schema=ALPHAS))
     # why: one chunk per trial; a thousand trials times fifty epochs of chunks would be slow

@@ -7,14 +7,13 @@ Lengths are in units of one row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from darts_ray.space import ConvGenotype, Genotype, RecurrentGenotype
+from darts_ray.space import Genotype
 
 Point = tuple[float, float]
 ROW = 1.0
@@ -115,35 +114,35 @@ def layout_cell(genotype: Genotype, cell: str) -> CellLayout:
     return CellLayout(order, _sort_rows(links))
 
 
-def _input_names(genotype: Genotype) -> tuple[str, str]:
-    return ("c_{k-2}", "c_{k-1}") if isinstance(genotype, ConvGenotype) else ("x_t", "h_{t-1}")
+def _input_names(genotype: Genotype) -> tuple[str, ...]:
+    return {
+        "darts": ("c_{k-2}", "c_{k-1}"),
+        "nasbench201": ("c_{k-1}",),
+        "language_model": ("x_t", "h_{t-1}"),
+    }[genotype.skeleton]
 
 
 def _output_name(genotype: Genotype) -> str:
-    return "c_k" if isinstance(genotype, ConvGenotype) else "h_t"
+    return "h_t" if genotype.skeleton == "language_model" else "c_k"
 
 
 def _blocks(
     genotype: Genotype, cell: str
 ) -> tuple[list[tuple[str, list[tuple[str, str]]]], list[str]]:
     """Return (node, its primitives with predecessors) in order, and the nodes that are output."""
-    nodes = genotype.cells()[cell]
-    if isinstance(genotype, RecurrentGenotype):
+    nodes = genotype.cells[cell]
+    first = genotype.num_inputs(cell)
+    if genotype.skeleton == "language_model":
         # State 0 is the transformed input and is drawn; states count as nodes do.
         names = [str(state) for state in range(len(nodes) + 1)]
         blocks: list[tuple[str, list[tuple[str, str]]]] = [("0", [])]
-        first = 1
-        concat: Sequence[int] = genotype.concat
     else:
-        assert isinstance(genotype, ConvGenotype)
         names = [*_input_names(genotype), *(str(node) for node in range(len(nodes)))]
         blocks = []
-        first = 2
-        concat = genotype.normal_concat if cell == "normal" else genotype.reduce_concat
     for node, edges in enumerate(nodes):
         sources = [(edge.primitive, names[edge.predecessor]) for edge in edges]
         blocks.append((names[first + node], sources))
-    return blocks, [names[state] for state in dict.fromkeys(concat)]
+    return blocks, [names[state] for state in dict.fromkeys(genotype.outputs[cell])]
 
 
 def _order(columns: list[list[Item]], links: list[Link]) -> list[list[Item]]:

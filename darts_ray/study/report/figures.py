@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from darts_ray.space import ConvGenotype, Genotype
+from darts_ray.space import Genotype
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.report.cell_drawing import label
 
@@ -92,8 +92,8 @@ def alpha_history(alphas: pd.DataFrame, genotype: Genotype, cell: str) -> bytes:
         .to_numpy(dtype=np.float64)
         .reshape(-1, len(epochs), len(primitives))
     )
-    nodes = genotype.cells()[cell]
-    inputs = 2 if isinstance(genotype, ConvGenotype) else 1
+    nodes = genotype.cells[cell]
+    inputs = genotype.num_inputs(cell)
     widest = inputs + len(nodes) - 1
     limit = max(1e-3, float(np.abs(weights - 1 / len(primitives)).max()))
     width, height = 1.25, 0.125 * len(primitives)  # of a panel in inches
@@ -142,9 +142,14 @@ def alpha_history(alphas: pd.DataFrame, genotype: Genotype, cell: str) -> bytes:
 
 
 def _state_name(genotype: Genotype, state: int) -> str:
-    if not isinstance(genotype, ConvGenotype):
-        return str(state)
-    return ("$c_{k-2}$", "$c_{k-1}$")[state] if state < 2 else str(state - 2)
+    inputs = {
+        "darts": ("$c_{k-2}$", "$c_{k-1}$"),
+        "nasbench201": ("$c_{k-1}$",),
+        "language_model": ("0",),
+    }[genotype.skeleton]
+    if state < len(inputs):
+        return inputs[state]
+    return str(state if genotype.skeleton == "language_model" else state - len(inputs))
 
 
 def _curves(

@@ -83,7 +83,7 @@ def short_cells(genotype: Genotype) -> dict[str, str]:
             )
             for node in nodes
         )
-        for cell, nodes in genotype.cells().items()
+        for cell, nodes in genotype.cells.items()
     }
 
 
@@ -147,7 +147,7 @@ def _context(study: Study) -> dict[str, Any]:
 def _winner_cells(winner: Genotype | None) -> dict[str, bytes]:
     if winner is None:
         return {}
-    return {cell: draw_cell(winner, cell) for cell in winner.cells()}
+    return {cell: draw_cell(winner, cell) for cell in winner.cells}
 
 
 def _curves(results: pd.DataFrame, stage: str, measure: Measure) -> bytes | None:
@@ -178,7 +178,7 @@ def _histories(study: Study) -> list[_History]:
         if not len(rows):
             continue
         cells = {
-            cell: alpha_history(rows, entry.genotype, cell) for cell in entry.genotype.cells()
+            cell: alpha_history(rows, entry.genotype, cell) for cell in entry.genotype.cells
         }
         histories.append(_History(entry.setting, entry.seed, entry.trial == winner, cells))
     return histories

@@ -319,7 +319,7 @@ class StageRunner:
         alphas = read_alphas(self.folder)
         for entry in self.record.search[:MAX_FIGURES]:
             rows = alphas_of(alphas, entry.trial)
-            for cell in entry.genotype.cells():
+            for cell in entry.genotype.cells:
                 trial = f"search/{entry.trial}"
                 self._tracker.log_artifact(trial, f"{cell}.svg", draw_cell(entry.genotype, cell))
                 heatmap = alpha_history(rows, entry.genotype, cell)

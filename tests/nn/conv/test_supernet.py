@@ -33,18 +33,14 @@ class GatedConv(nn.Module):
         return self.norm(self.conv(x)).sigmoid()
 
 
-WIDE = SearchSpace(
+WIDE = SearchSpace.darts(
     "wide",
-    "conv",
     ("sep_conv_7x7", "skip_connect", "conv_7x1_1x7", "none", "test_gated_conv"),
     nodes=3,
-    edges_per_node=2,
 )
-POOLS = SearchSpace("pools", "conv", ("avg_pool_3x3", "max_pool_3x3"), nodes=2, edges_per_node=1)
-CONVS = SearchSpace("convs", "conv", ("dil_conv_5x5", "none"), nodes=2, edges_per_node=1)
-LAST_TWO = SearchSpace(
-    "last two", "conv", ("skip_connect", "sep_conv_3x3"), nodes=3, edges_per_node=2, multiplier=2
-)
+POOLS = SearchSpace.darts("pools", ("avg_pool_3x3", "max_pool_3x3"), nodes=2, keep=1)
+CONVS = SearchSpace.darts("convs", ("dil_conv_5x5", "none"), nodes=2, keep=1)
+LAST_TWO = SearchSpace.darts("last two", ("skip_connect", "sep_conv_3x3"), nodes=3, num_outputs=2)
 
 CASES = {
     "two nodes, digits": ({"nodes": 2, "layers": 3, "in_channels": 1}, (8, 8)),
@@ -219,7 +215,7 @@ def test_protocol_of_a_stateless_network() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ConfigError, match="not for conv"):
         ConvSupernet(space="recurrent")
-    unknown = SearchSpace("unknown", "conv", ("sep_conv_9x9",), nodes=1, edges_per_node=1)
+    unknown = SearchSpace.darts("unknown", ("sep_conv_9x9",), nodes=1, keep=1)
     with pytest.raises(ConfigError, match=r"'sep_conv_9x9'.*register_operation"):
         ConvSupernet(space=unknown)
     supernet = ConvSupernet(channels=2, layers=3, nodes=1)

@@ -253,8 +253,8 @@ def test_a_single_column_is_an_error():
     ("arguments", "message"),
     [
         ({"embedding_dim": 5, "hidden_dim": 6}, "must be equal"),
-        ({"space": "darts"}, "is conv"),
-        ({"space": SearchSpace("odd", "recurrent", ("none", "swish"), 2, 1)}, "'swish'"),
+        ({"space": "darts"}, "is not for recurrent"),
+        ({"space": SearchSpace.recurrent("odd", ("none", "swish"), 2)}, "'swish'"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
@@ -293,7 +293,7 @@ def test_own_activations_join_by_name():
         register_activation("test_softsign")(nn.functional.gelu)
 
     torch.manual_seed(0)
-    space = SearchSpace("own", "recurrent", ("test_softsign", "none", "relu"), 2, 1)
+    space = SearchSpace.recurrent("own", ("test_softsign", "none", "relu"), 2)
     net = RecurrentSupernet(VOCABULARY, HIDDEN, HIDDEN, 2, NO_DROPOUT, space=space).double()
     net.alpha_recurrent.data.normal_()
     data = batch(time=2, columns=3)

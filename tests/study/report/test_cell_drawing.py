@@ -7,7 +7,7 @@ from darts_ray.space import ConvGenotype, zoo
 from darts_ray.study.report.cell_drawing import draw_cell, label
 from darts_ray.study.report.cell_layout import layout_cell
 
-CELLS = [(name, cell) for name, genotype in zoo.items() for cell in genotype.cells()]
+CELLS = [(name, cell) for name, genotype in zoo.items() for cell in genotype.cells]
 
 
 @pytest.mark.parametrize(("name", "cell"), CELLS)
@@ -17,7 +17,7 @@ def test_every_edge_is_drawn_and_nothing_overlaps(name: str, cell: str) -> None:
     for column in layout.columns:
         for lower, upper in pairwise(column):
             assert upper.y - lower.y >= (upper.height + lower.height) / 2
-    nodes = genotype.cells()[cell]
+    nodes = genotype.cells[cell]
     drawn = {
         item.name: item.primitives
         for column in layout.columns
