@@ -148,7 +148,7 @@ def test_sidecar_tells_what_the_metadata_tell(exported: Exported) -> None:
         "interpolation": "bilinear",
         "converts_color": True,
     }
-    assert content["genotype"]["kind"] == "conv"
+    assert content["genotype"]["skeleton"] == "darts"
 
 
 def test_auxiliary_head_and_training_nodes_are_gone(exported: Exported) -> None:

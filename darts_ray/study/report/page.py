@@ -177,9 +177,7 @@ def _histories(study: Study) -> list[_History]:
         rows = alphas_of(study.alphas, entry.trial)
         if not len(rows):
             continue
-        cells = {
-            cell: alpha_history(rows, entry.genotype, cell) for cell in entry.genotype.cells
-        }
+        cells = {cell: alpha_history(rows, entry.genotype, cell) for cell in entry.genotype.cells}
         histories.append(_History(entry.setting, entry.seed, entry.trial == winner, cells))
     return histories
 

@@ -28,7 +28,7 @@ def test_metadata_is_read_back(exported: Exported) -> None:
 def test_metadata_can_be_read_without_this_package(exported: Exported) -> None:
     props = {prop.key: prop.value for prop in load_proto(exported.path).metadata_props}
     assert json.loads(props["darts.class_names"]) == ["a", "b", "c", "d", "e"]
-    assert json.loads(props["darts.genotype"])["kind"] == "conv"
+    assert json.loads(props["darts.genotype"])["skeleton"] == "darts"
     assert json.loads(props["darts.mlflow_run_id"]) == "run-1"
 
 
