@@ -1,4 +1,4 @@
-"""State dicts in the original authors' layout (github.com/quark0/darts) into our networks."""
+"""State dicts in the layouts of the original authors and their successors into our networks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_ray.errors import CheckpointError
+from darts_ray.interop import names
 from darts_ray.nn import (
     ConvNetwork,
     ConvSupernet,
@@ -25,17 +26,22 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 Network = TypeVar("Network", bound=nn.Module)
 Alphas = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
-# Where the original's supernets keep running statistics; group 1 exists in ours as well.
+# Where the reference codes' supernets keep running statistics; group 1 exists in ours as well.
 _SUPERNET_NORM = re.compile(
-    r"(stem|rnns\.0|cells\.\d+)\.(?:preprocess[01]\.|_ops\.\d+\._ops\.\d+\.)?"
-    r"(?:1|bn|op\.\d+)\.(?:running_mean|running_var|num_batches_tracked)"
+    r"(stem|lastact|rnns\.0|cells\.\d+)\."
+    r"(?:preprocess[01]\.|_ops\.\d+\._ops\.\d+\.|edges\.\d+<-\d+\.\d+\.|conv_[ab]\.)?"
+    r"(?:0|1|bn|op\.\d+)\.(?:running_mean|running_var|num_batches_tracked)"
 )
 
 
 def load_original(
     network: Network, state_dict: Mapping[str, Any], alphas: Alphas | None = None
 ) -> Network:
-    """Fill a network with a state dict of the original code, in place and strictly.
+    """Fill a network with a state dict of a reference code, in place and strictly.
+
+    Read are the networks of DARTS (github.com/quark0/darts), the supernets of PC-DARTS (into a
+    supernet with `PartialChannels`), and NAS-Bench-201's supernets and derived networks (into a
+    `ConvSupernet` or `ConvNetwork` of that skeleton).
 
     Everything is checked before anything is written, so an error leaves the network as it was.
     Values are converted to the network's dtype and device. `module.` prefixes of DataParallel
@@ -54,10 +60,11 @@ def load_original(
         network: a supernet or derived network of the size that the state dict is for.
         state_dict: tensors by the original's names.
         alphas: raw alphas of a supernet, which the original's state dicts leave out: the
-            matrices in the order normal, reduce (or the recurrent one), or a mapping with the
-            keys `normal` and `reduce`, `alphas_normal` and `alphas_reduce`, `recurrent` or
-            `weights`. Default: those of the state dict where a port stores them there, else
-            the network's own stay.
+            matrices in the order normal, reduce, beta_normal, beta_reduce (or the only one), or
+            a mapping with the keys of `network.alphas` (`normal`, `beta_normal`, `cell`, ...) or
+            the reference code's (`alphas_normal`, `betas_normal`, `arch_parameters`, `weights`).
+            Default: those of the state dict where they are stored there, else the network's own
+            stay.
 
     Returns:
         the same network.
@@ -88,14 +95,14 @@ class _Layout:
         targets: by name, entries that must be there.
         optional: by name, entries that may be missing.
         alphas: by name, the alpha matrices; they may be missing.
-        kinds: cell kinds of a supernet, in the order of its alphas.
+        alpha_names: our names of the alphas, in the order of `alphas`.
         ties: names of entries that repeat another entry.
     """
 
     targets: dict[str, Tensor]
     optional: dict[str, Tensor] = field(default_factory=dict)
     alphas: dict[str, Tensor] = field(default_factory=dict)
-    kinds: tuple[str, ...] = ()
+    alpha_names: tuple[str, ...] = ()
     ties: dict[str, str] = field(default_factory=dict)
 
     def all_targets(self) -> dict[str, Tensor]:
@@ -107,52 +114,54 @@ class _Layout:
 
     def ignores(self, key: str) -> bool:
         """Whether the entry is a running statistic of a supernet's batch normalisation."""
-        match = _SUPERNET_NORM.fullmatch(key) if self.kinds else None
+        match = _SUPERNET_NORM.fullmatch(key) if self.alpha_names else None
         return match is not None and any(k.startswith(f"{match[1]}.") for k in self.targets)
 
     def name_alphas(self, alphas: Alphas) -> dict[str, Tensor]:
         """Return alphas in any accepted form by the names of `alphas`."""
-        if not self.kinds:
+        if not self.alpha_names:
             raise CheckpointError("Alphas were given, but a derived network has none.")
-        names = list(self.alphas)
+        theirs = list(self.alphas)
         if isinstance(alphas, Tensor):
             alphas = [alphas]
         if not isinstance(alphas, Mapping):
-            if len(alphas) != len(names):
+            if len(alphas) != len(theirs):
                 raise CheckpointError(
-                    f"{len(alphas)} alpha matrices were given; the network has {len(names)}"
-                    f" ({', '.join(self.kinds)})."
+                    f"{len(alphas)} alpha matrices were given; the network has {len(theirs)}"
+                    f" ({', '.join(self.alpha_names)})."
                 )
-            return dict(zip(names, alphas, strict=True))
-        known = dict(zip(self.kinds, names, strict=True)) | {name: name for name in names}
+            return dict(zip(theirs, alphas, strict=True))
+        known = dict(zip(self.alpha_names, theirs, strict=True)) | {name: name for name in theirs}
         unknown = set(alphas) - set(known)
         named = {known[key]: value for key, value in alphas.items() if key in known}
-        if unknown or len(named) < len(names):
+        if unknown or len(named) < len(theirs):
             raise CheckpointError(
-                f"Alphas have the keys {sorted(alphas)}; expected {list(self.kinds)} or {names}."
+                f"Alphas have the keys {sorted(alphas)}; expected {list(self.alpha_names)} or"
+                f" {theirs}."
             )
         return named
 
 
 def _layout(network: nn.Module) -> _Layout:
     if isinstance(network, ConvSupernet):
-        alphas: dict[str, Tensor] = {f"alphas_{k}": a for k, a in network.alphas.items()}
-        return _Layout(dict(network.original_layout()), alphas=alphas, kinds=tuple(network.alphas))
+        theirs = names.conv_alphas(network)
+        return _Layout(
+            dict(names.conv_supernet(network)),
+            alphas={theirs[name]: alpha for name, alpha in network.alphas.items()},
+            alpha_names=tuple(network.alphas),
+        )
     if isinstance(network, RecurrentSupernet):
         return _Layout(
-            dict(network.original_layout()),
+            dict(names.language_model(network)),
             alphas={"weights": network.alphas["recurrent"]},
-            kinds=tuple(network.alphas),
+            alpha_names=("recurrent",),
             ties={"decoder.weight": "encoder.weight", "rnns.0.weights": "weights"},
         )
     if isinstance(network, RecurrentNetwork):
-        return _Layout(dict(network.original_layout()), ties={"decoder.weight": "encoder.weight"})
+        ties = {"decoder.weight": "encoder.weight"}
+        return _Layout(dict(names.language_model(network)), ties=ties)
     if isinstance(network, ConvNetwork | ImageNetNetwork):
-        # Only the list of a cell's operations has another name.
-        entries = {
-            re.sub(r"^(cells\.\d+\.)ops\.", r"\1_ops.", key): value
-            for key, value in network.state_dict(keep_vars=True).items()
-        }
+        entries = dict(names.conv_network(network))
         optional = {k: v for k, v in entries.items() if k.endswith("num_batches_tracked")}
         return _Layout({k: v for k, v in entries.items() if k not in optional}, optional)
     raise CheckpointError(

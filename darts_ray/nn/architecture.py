@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
 from darts_ray.nn.mixing import Mixing, softmax_mixing
-from darts_ray.space import Genotype, SearchSpace, derive
+from darts_ray.space import Genotype, SearchSpace, derive, derive_strengths
 
 _ALPHA, _MASK = "alpha_", "mask_"
 
@@ -75,12 +75,24 @@ class ArchitectureParameters(nn.Module):
         return [p for name, p in self.named_parameters() if not name.startswith(_ALPHA)]
 
     def mixing(self) -> Mixing:
-        """Return the softmax of the present alphas."""
+        """Return the softmax of the present alphas, see `softmax_mixing`."""
         return softmax_mixing(self.alphas, self.space)
 
     def genotype(self) -> Genotype:
-        """Return the cells that the current alphas stand for, by their magnitude."""
-        return derive({name: self.alphas[name] for name in self.mask}, self.space)
+        """Return the cells that the current alphas stand for.
+
+        Primitives are ranked by the softmax of the alphas, times that of the betas where there are
+        some (PC-DARTS).
+        """
+        alphas = self.alphas
+        if not any(f"beta_{name}" in alphas for name in self.mask):
+            return derive({name: alphas[name] for name in self.mask}, self.space)
+        values = {name: alpha.detach().double() for name, alpha in alphas.items()}
+        mixing = softmax_mixing(values, self.space)
+        strengths = dict(mixing.weights)
+        for name, edges in (mixing.edges or {}).items():
+            strengths[name] = strengths[name] * edges.unsqueeze(-1)
+        return derive_strengths(strengths, self.space)
 
     def _masked_weights(self, mixing: Mixing) -> dict[str, Tensor]:
         """Return p times the mask, by cell, in the alphas' precision and on their device.

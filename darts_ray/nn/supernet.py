@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeAlias
 
 from torch import Tensor, nn
 
 from darts_ray.nn.mixing import Mixing
-from darts_ray.space import Genotype
+from darts_ray.space import Genotype, SearchSpace
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Inputs and targets: `(images, labels)` or `(tokens, next tokens)`."""
@@ -28,18 +28,29 @@ class Supernet(Protocol):
     To be searched with a `BilevelStep`, a stateless network of one's own may leave out
     `clips_virtual_step`, `initial_state` and `stateful_loss`.
 
+    `tests/nn/test_contract.py` holds the tests that every supernet passes.
+
     Attributes:
         clips_virtual_step: whether the virtual step of the unrolled gradient clips its gradient
             unless the configuration says otherwise (recurrent yes, conv no).
+        space: what the search chooses from.
         training: as of `nn.Module`.
     """
 
     clips_virtual_step: bool
+    space: SearchSpace
     training: bool
 
     @property
     def alphas(self) -> dict[str, nn.Parameter]:
         """All architecture parameters by name: those of the cells, (edges, columns), first."""
+
+    def add_alphas(self, groups: Mapping[str, Tensor]) -> None:
+        """Add architecture parameters of a method, which join `alphas`; by name."""
+
+    @property
+    def mask(self) -> dict[str, Tensor]:
+        """By cell, which primitives may take part, bool (edges, columns); all at first."""
 
     @property
     def weights(self) -> list[nn.Parameter]:

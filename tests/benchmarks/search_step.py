@@ -28,7 +28,6 @@ from darts_ray.nn import ConvSupernet, RecurrentSupernet
 from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.search import BilevelStep
 from tests.benchmarks.plain_step import PlainStep
-from tests.reference.conv_supernet import ReferenceConvSupernet
 from tests.reference.recurrent_supernet import PlainRecurrentSupernet
 
 VOCABULARY = 10_000  # words of Penn Treebank
@@ -111,12 +110,12 @@ def _make_step(
     arguments: argparse.Namespace, optim: SearchOptimConfig, device: torch.device
 ) -> BilevelStep | PlainStep:
     if arguments.space == "conv":
-        supernet = ConvSupernet().to(device)
+        supernet = ConvSupernet(fused=arguments.side == "ours").to(device)
         if arguments.side == "ours":
             return BilevelStep(
                 supernet, optim, precision=arguments.precision, graphs=arguments.graphs
             )
-        return PlainStep(ReferenceConvSupernet(supernet).to(device), optim, clips=False)
+        return PlainStep(supernet, optim, clips=False)
     if arguments.side == "ours":
         return BilevelStep(
             RecurrentSupernet(VOCABULARY).to(device), optim, precision=arguments.precision

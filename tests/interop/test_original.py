@@ -15,8 +15,11 @@ from darts_ray.nn import (
     RecurrentDropout,
     RecurrentNetwork,
     RecurrentSupernet,
+    num_weights,
 )
-from darts_ray.space import zoo
+from darts_ray.nn.conv.connections import PartialChannels
+from darts_ray.space import Edge, Genotype, zoo
+from tests.reference import nasbench201, pc_darts
 from tests.reference import original_layout as original
 from tests.reference.recurrent_supernet import PlainRecurrentNetwork, PlainRecurrentSupernet
 
@@ -288,3 +291,95 @@ def test_what_is_no_state_dict_is_refused():
         load_original(ours, state | {"best_top1": 71.0})
     with pytest.raises(CheckpointError, match="no counterpart of a Linear"):
         load_original(nn.Linear(2, 2), {})
+
+
+def gradients_agree(ours: ConvSupernet, theirs: nn.Module, alphas: list[Tensor]) -> None:
+    """Compare logits, loss, alpha gradients, the norm of weight gradients, and sizes."""
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    close(ours(images), theirs(images))
+    loss = ours.loss((images, labels))
+    expected = nn.functional.cross_entropy(theirs(images), labels)
+    close(loss, expected)
+    given = [p for p in theirs.parameters() if not any(p is alpha for alpha in alphas)]
+    mine = torch.autograd.grad(loss, [*ours.alphas.values(), *ours.weights])
+    reference = torch.autograd.grad(expected, [*alphas, *given])
+    for a, b in zip(mine, reference[: len(alphas)], strict=False):
+        close(a, b)
+    norms = [
+        torch.cat([g.flatten() for g in gradients[len(alphas) :]]).norm()
+        for gradients in (mine, reference)
+    ]
+    close(*norms)
+    assert num_weights(ours) == sum(p.numel() for p in given)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_pc_darts_supernet(fused):
+    theirs = pc_darts.SearchNetwork(8, 3, 3, nodes=3)
+    original.randomise(theirs)
+    alphas = [*theirs.alphas, *theirs.betas]
+    ours = ConvSupernet(8, 3, 3, 3, connection=PartialChannels(4), fused=fused)
+    ours.add_alphas({f"beta_{name}": torch.zeros(9) for name in ("normal", "reduce")})
+    load_original(ours, theirs.state_dict(), alphas)
+    gradients_agree(ours, theirs, alphas)
+    for names in (
+        ["normal", "reduce", "beta_normal", "beta_reduce"],
+        ["alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce"],
+    ):
+        ours = ConvSupernet(8, 3, 3, 3, connection=PartialChannels(4))
+        ours.add_alphas({f"beta_{name}": torch.zeros(9) for name in ("normal", "reduce")})
+        load_original(ours, theirs.state_dict(), dict(zip(names, alphas, strict=True)))
+        assert torch.equal(ours.alphas["beta_reduce"], alphas[3])
+    plain = ConvSupernet(8, 3, 3, 3)
+    with pytest.raises(CheckpointError, match="has shape"):
+        load_original(plain, theirs.state_dict(), theirs.alphas)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_nasbench201_supernet(fused):
+    theirs = nasbench201.Network(4, 2, 3)
+    original.randomise(theirs)
+    state = theirs.state_dict()
+    assert "cells.0.edges.1<-0.3.op.1.weight" in state
+    ours = ConvSupernet(4, 3, 6, space="nasbench201", fused=fused)
+    load_original(ours, state)  # the alphas are in the state dict
+    gradients_agree(ours, theirs, [theirs.arch_parameters])
+    alphas = torch.randn(6, 5)
+    for given in (alphas, [alphas], {"cell": alphas}, {"arch_parameters": alphas}):
+        load_original(ours, state, given)
+        assert torch.equal(ours.alphas["cell"], alphas)
+    del state["cells.1.edges.3<-2.2.op.1.bias"]
+    with pytest.raises(CheckpointError, match=r"missing 'cells.1.edges.3<-2.2.op.1.bias'"):
+        load_original(ours, state)
+
+
+STRUCTURES = [
+    [
+        [("nor_conv_3x3", 0)],
+        [("nor_conv_1x1", 0), ("skip_connect", 1)],
+        [("none", 0), ("avg_pool_3x3", 1), ("nor_conv_3x3", 2)],
+    ],
+    [
+        [("none", 0)],
+        [("none", 0), ("none", 1)],
+        [(f"nor_conv_{k}", j) for j, k in [(0, "1x1"), (1, "3x3"), (2, "3x3")]],
+    ],
+]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nasbench201_networks_in_training_and_evaluation(structure, reverse):
+    theirs = nasbench201.Network(4, 2, 3, structure)
+    original.randomise(theirs)
+    nodes = [[Edge(*edge) for edge in node] for node in structure]
+    if reverse:  # the order of a node's edges in a genotype is free
+        nodes = [node[::-1] for node in nodes]
+    genotype = Genotype({"cell": tuple(map(tuple, nodes))})
+    ours = ConvNetwork(genotype, 4, 3, 6, drop_path=0.0)
+    load_original(ours, theirs.state_dict())
+    images = torch.randn(4, 3, 8, 8)
+    for mode in (False, True):
+        with torch.no_grad():
+            close(ours.train(mode)(images), theirs.train(mode)(images))
+    assert num_weights(ours) == sum(p.numel() for p in theirs.parameters())

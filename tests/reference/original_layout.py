@@ -129,6 +129,8 @@ class SearchCell(Cell):
 
 
 class SearchNetwork(nn.Module):
+    cell = SearchCell
+
     def __init__(self, c: int, num_classes: int, layers: int, nodes: int = 4) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False))
@@ -139,7 +141,7 @@ class SearchNetwork(nn.Module):
         for i in range(layers):
             reduction = i in (layers // 3, 2 * layers // 3)
             c *= 2 if reduction else 1
-            self.cells.append(SearchCell(nodes, c_pp, c_p, c, reduction, reduction_prev))
+            self.cells.append(self.cell(nodes, c_pp, c_p, c, reduction, reduction_prev))
             c_pp, c_p, reduction_prev = c_p, nodes * c, reduction
         self.classifier = nn.Linear(c_p, num_classes)
         edges = sum(2 + i for i in range(nodes))

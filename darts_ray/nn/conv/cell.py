@@ -1,38 +1,40 @@
-"""The cell of a derived convolutional network, and drop path."""
+"""The cell of a derived convolutional network."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
-from darts_ray.nn.conv.operations import FactorizedReduce, ReLUConvNorm, make_operation
+from darts_ray.nn.conv.layers import drop_path
+from darts_ray.nn.conv.operations import make_operation
+from darts_ray.nn.conv.skeleton import (
+    CellPlace,
+    Preprocessing,
+    ResidualBlock,
+    joined,
+    make_preprocessing,
+)
 from darts_ray.space import Genotype
 
 
-def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zero whole samples with the given probability and scale the others up.
-
-    Args:
-        x: (batch, channels, height, width).
-        probability: of dropping, 0 <= probability < 1; each sample has its own draw.
-    """
-    keep = 1 - probability
-    # not `bernoulli_(keep)`: torch.compile would compile anew for each epoch's probability
-    mask = torch.rand(len(x), 1, 1, 1, device=x.device) < keep
-    return x * (mask.to(x.dtype) / keep)
+class Nothing(nn.Module):
+    """The kept primitive `none` (NAS-Bench-201 only); its edge is left out."""
 
 
 class ConvCell(nn.Module):
-    """A cell with the edges that a genotype keeps.
+    """A cell with the edges that a genotype keeps; a node without edges is zero.
 
     Args:
-        genotype: of which the reduction or the normal cell is built.
-        c_prev_prev: channels of the output of the cell before the previous one.
-        c_prev: channels of the output of the previous cell.
+        genotype: of which one cell is built.
+        name: of the cell.
         channels: channels of each node.
         reduction: whether this cell halves the image.
-        reduction_prev: whether the previous cell did.
+        preprocessing: of the two inputs; None: the one input is taken as it is.
 
     Attributes:
         out_channels: channels of the output.
@@ -45,91 +47,96 @@ class ConvCell(nn.Module):
     def __init__(
         self,
         genotype: Genotype,
-        c_prev_prev: int,
-        c_prev: int,
+        name: str,
         channels: int,
         reduction: bool,
-        reduction_prev: bool,
+        preprocessing: Preprocessing | None,
     ) -> None:
         super().__init__()
-        kind = "reduce" if reduction else "normal"
-        self.concat = genotype.outputs[kind]
-        if reduction and min(self.concat) < 2:
+        self.reduction, self.output = reduction, genotype.output
+        self.output_states = genotype.outputs[name]
+        self.num_inputs = 1 if preprocessing is None else 2
+        if reduction and min(self.output_states) < self.num_inputs:
             raise ConfigError(
-                f"Genotype: reduce_concat is {list(self.concat)}; a reduction cell cannot put its"
-                " inputs (0 and 1) into its output, because they are larger."
+                f"Genotype: {name}_concat is {list(self.output_states)}; a reduction cell cannot"
+                " put its inputs (0 and 1) into its output, because they are larger."
             )
-        self.out_channels = len(self.concat) * channels
-        self.preprocess0: nn.Module
-        if reduction_prev:
-            self.preprocess0 = FactorizedReduce(c_prev_prev, channels)
-        else:
-            self.preprocess0 = ReLUConvNorm(c_prev_prev, channels)
-        self.preprocess1 = ReLUConvNorm(c_prev, channels)
-        nodes = genotype.cells[kind]
+        self.out_channels = channels * (len(self.output_states) if self.output == "concat" else 1)
+        if preprocessing is not None:
+            self.preprocess0, self.preprocess1 = preprocessing
+        nodes = genotype.cells[name]
         self.predecessors = [[edge.predecessor for edge in node] for node in nodes]
         self.ops = nn.ModuleList(
-            make_operation(
+            Nothing()
+            if edge.primitive == "none" and genotype.skeleton == "nasbench201"
+            else make_operation(
                 edge.primitive,
                 channels,
-                stride=2 if reduction and edge.predecessor < 2 else 1,
-                affine=True,
+                2 if reduction and edge.predecessor < self.num_inputs else 1,
+                True,
+                genotype.skeleton,
             )
             for node in nodes
             for edge in node
         )
 
-    def forward(self, s0: Tensor, s1: Tensor, drop_path_probability: float = 0.0) -> Tensor:
-        """Map the two previous cells' outputs to this cell's.
+    def forward(self, inputs: Sequence[Tensor], drop_path_probability: float = 0.0) -> Tensor:
+        """Map the previous cells' outputs to this cell's.
 
         Args:
-            s0: (batch, c_prev_prev, h0, w0); twice the size of `s1` after a reduction.
-            s1: (batch, c_prev, h, w).
+            inputs: the last `num_inputs` outputs, the previous cell's last; the one before may be
+                twice as large.
             drop_path_probability: for every operation but the identity.
 
         Returns:
             (batch, out_channels, h, w); half of h and w in a reduction cell.
         """
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        states = list(inputs)
+        if self.num_inputs == 2:
+            states = [self.preprocess0(inputs[0]), self.preprocess1(inputs[1])]
         ops = iter(self.ops)
         for predecessors in self.predecessors:
-            outputs = []
+            addends = []
             for predecessor in predecessors:
                 op = next(ops)
+                if isinstance(op, Nothing):
+                    continue
                 out = op(states[predecessor])
                 if drop_path_probability > 0 and not isinstance(op, nn.Identity):
                     out = drop_path(out, drop_path_probability)
-                outputs.append(out)
-            states.append(torch.stack(outputs).sum(0) if len(outputs) > 2 else sum(outputs))
-        return torch.cat([states[state] for state in self.concat], dim=1)
+                addends.append(out)
+            states.append(reduce(add, addends) if addends else self._zeros(states))
+        return joined([states[state] for state in self.output_states], self.output)
+
+    def _zeros(self, states: Sequence[Tensor]) -> Tensor:
+        """Return a node without edges."""
+        x = states[self.num_inputs - 1]
+        return torch.zeros_like(x[:, :, ::2, ::2] if self.reduction else x)
 
 
 def stack_cells(
-    genotype: Genotype,
-    c_prev_prev: int,
-    c_prev: int,
-    channels: int,
-    reductions: frozenset[int],
-    layers: int,
-    reduction_prev: bool,
-) -> list[ConvCell]:
-    """Build the cells of a network; each reduction cell doubles the channels.
+    genotype: Genotype, places: Sequence[CellPlace], c_prev_prev: int, c_prev: int
+) -> list[ConvCell | ResidualBlock]:
+    """Build the cells of a network.
 
     Args:
-        genotype: the two kinds of cell.
+        genotype: the cells by name.
+        places: where they stand, as `skeleton.places` yields them.
         c_prev_prev: channels of the first cell's first input.
-        c_prev: channels of the first cell's second input.
-        channels: channels of each node before the first reduction.
-        reductions: indices of the reduction cells.
-        layers: number of cells.
-        reduction_prev: whether the first cell's first input is twice as large as its second.
+        c_prev: channels of the first cell's second input, or its only one.
     """
-    cells: list[ConvCell] = []
-    for layer in range(layers):
-        reduction = layer in reductions
-        channels *= 2 if reduction else 1
-        cell = ConvCell(genotype, c_prev_prev, c_prev, channels, reduction, reduction_prev)
+    cells: list[ConvCell | ResidualBlock] = []
+    for name, channels, reduction, reduction_prev in places:
+        cell: ConvCell | ResidualBlock
+        if name:
+            preprocessing = None
+            if genotype.skeleton == "darts":
+                preprocessing = make_preprocessing(
+                    c_prev_prev, c_prev, channels, reduction_prev, affine=True
+                )
+            cell = ConvCell(genotype, name, channels, reduction, preprocessing)
+        else:
+            cell = ResidualBlock(c_prev, channels)
         cells.append(cell)
-        reduction_prev = reduction
         c_prev_prev, c_prev = c_prev, cell.out_channels
     return cells

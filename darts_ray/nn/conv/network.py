@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from darts_ray.errors import ConfigError
 from darts_ray.nn.conv.auxiliary import AuxiliaryHead
 from darts_ray.nn.conv.cell import stack_cells
-from darts_ray.nn.conv.image_size import check_image_size, reduction_layers
+from darts_ray.nn.conv.skeleton import (
+    CellPlace,
+    ResidualBlock,
+    check_image_size,
+    inputs_of,
+    make_head,
+    make_stem,
+    places,
+)
 from darts_ray.space import Genotype
 
 
@@ -25,14 +35,18 @@ class _CellNetwork(nn.Module, ABC):
         num_classes: int,
         layers: int,
         drop_path: float,
+        cell_places: Iterable[CellPlace],
     ) -> None:
         super().__init__()
         self.genotype = genotype
         self.num_classes = num_classes
         self.layers = layers
         self.drop_path = drop_path
-        self.auxiliary_layer = 2 * layers // 3
+        self.num_inputs = inputs_of(genotype.skeleton)
+        self.places = list(cell_places)
+        self.auxiliary_layer = 2 * len(self.places) // 3
         self.auxiliary_head: AuxiliaryHead | None = None
+        self.lastact: nn.Module = nn.Identity()
 
     @abstractmethod
     def _stem(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,14 +70,18 @@ class _CellNetwork(nn.Module, ABC):
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the averaged last map (batch, channels) and the map for the auxiliary head."""
         self._check_reductions(*images.shape[-2:])
-        s0, s1 = self._stem(images)
-        inner = s1
+        outputs = list(self._stem(images))
+        inner = outputs[-1]
         probability = self.drop_path if self.training else 0.0
         for layer, cell in enumerate(self.cells):
-            s0, s1 = s1, cell(s0, s1, probability)
+            if isinstance(cell, ResidualBlock):
+                out = cell(outputs[-1])
+            else:
+                out = cell(outputs[-self.num_inputs :], probability)
+            outputs = [outputs[-1], out]
             if layer == self.auxiliary_layer:
-                inner = s1
-        return s1.mean(dim=(2, 3)), inner
+                inner = out
+        return self.lastact(outputs[-1]).mean(dim=(2, 3)), inner
 
     def check_image_size(self, height: int, width: int) -> None:
         """Check that images of this size survive the reductions and suit the auxiliary head.
@@ -73,9 +91,7 @@ class _CellNetwork(nn.Module, ABC):
         """
         self._check_reductions(height, width)
         if self.auxiliary_head is not None:
-            halvings = sum(
-                layer <= self.auxiliary_layer for layer in reduction_layers(self.layers)
-            )
+            halvings = _num_reductions(self.places[: self.auxiliary_layer + 1])
             # sizes are rounded up at each halving
             factor = self.stem_reduction * 2**halvings
             smallest = (self.auxiliary_head.smallest_map - 1) * factor + 1
@@ -84,19 +100,29 @@ class _CellNetwork(nn.Module, ABC):
             )
 
     def _check_reductions(self, height: int, width: int) -> None:
-        halvings = len(reduction_layers(self.layers))
+        halvings = _num_reductions(self.places)
         check_image_size(height, width, self.stem_reduction * 2**halvings)
+
+
+def _num_reductions(places: Iterable[CellPlace]) -> int:
+    return sum(place.reduction for place in places)
 
 
 class ConvNetwork(_CellNetwork):
     """A CIFAR-sized network of derived cells (section 3.2.1 of the paper).
 
+    A genotype of the `nasbench201` skeleton gives the network of that benchmark (Dong and Yang
+    2020): its stem, three stages of cells, residual blocks between them.
+
     Args:
         genotype: the cells.
-        channels: channels of the first cell's nodes; reduction cells double them.
+        channels: channels of the first cell's nodes; reductions double them.
         num_classes: size of the output.
-        layers: number of cells; those at one third and two thirds reduce the image.
-        auxiliary: whether to have an auxiliary head, after cell 2 * layers // 3.
+        layers: number of cells; those at one third and two thirds reduce the image. With the
+            `nasbench201` skeleton 3 N for N per stage (3 N + 2, which counts the residual blocks,
+            means the same).
+        auxiliary: whether to have an auxiliary head, after two thirds of the cells; None: as the
+            skeleton's paper has it, that is with `darts` only.
         drop_path: probability of dropping an operation's output in training; may be set between
             epochs.
         in_channels: channels of the images.
@@ -116,22 +142,21 @@ class ConvNetwork(_CellNetwork):
         channels: int = 36,
         num_classes: int = 10,
         layers: int = 20,
-        auxiliary: bool = True,
+        auxiliary: bool | None = None,
         drop_path: float = 0.2,
         in_channels: int = 3,
     ) -> None:
-        super().__init__(genotype, num_classes, layers, drop_path)
-        c_stem = 3 * channels
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, c_stem, 3, padding=1, bias=False), nn.BatchNorm2d(c_stem)
-        )
-        cells = stack_cells(
-            genotype, c_stem, c_stem, channels, reduction_layers(layers), layers, False
-        )
+        skeleton = genotype.skeleton
+        cell_places = places(skeleton, channels, layers)
+        super().__init__(genotype, num_classes, layers, drop_path, cell_places)
+        c_stem = 3 * channels if skeleton == "darts" else channels
+        self.stem = make_stem(in_channels, c_stem)
+        cells = stack_cells(genotype, self.places, c_stem, c_stem)
         self.cells = nn.ModuleList(cells)
-        if auxiliary:
+        if skeleton == "darts" if auxiliary is None else auxiliary:
             c_inner = cells[self.auxiliary_layer].out_channels
             self.auxiliary_head = AuxiliaryHead(c_inner, num_classes, 3, second_norm=True)
+        self.lastact = make_head(skeleton, cells[-1].out_channels)
         self.classifier = nn.Linear(cells[-1].out_channels, num_classes)
 
     def _stem(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,7 +195,13 @@ class ImageNetNetwork(_CellNetwork):
         drop_path: float = 0.0,
         in_channels: int = 3,
     ) -> None:
-        super().__init__(genotype, num_classes, layers, drop_path)
+        if genotype.skeleton != "darts":
+            raise ConfigError(
+                f"ImageNetNetwork: cells of the {genotype.skeleton} skeleton have no"
+                " ImageNet-sized network; use ConvNetwork (style: cifar)."
+            )
+        cell_places = places("darts", channels, layers, reduction_prev=True)
+        super().__init__(genotype, num_classes, layers, drop_path, cell_places)
         half = channels // 2
         self.stem0 = nn.Sequential(
             nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False),
@@ -184,9 +215,7 @@ class ImageNetNetwork(_CellNetwork):
             nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(channels),
         )
-        cells = stack_cells(
-            genotype, channels, channels, channels, reduction_layers(layers), layers, True
-        )
+        cells = stack_cells(genotype, self.places, channels, channels)
         self.cells = nn.ModuleList(cells)
         if auxiliary:
             c_inner = cells[self.auxiliary_layer].out_channels

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from darts_ray.errors import ConfigError
+from darts_ray.nn.conv.layers import (
+    DilatedConv,
+    EvenPixels,
+    FactorizedReduce,
+    Noise,
+    PooledNorm,
+    ReLUConvNorm,
+    SeparableConv,
+)
 from darts_ray.nn.registering import may_replace
 
 OperationFactory = Callable[[int, int, bool], nn.Module]
@@ -53,8 +60,18 @@ def register_operation(name: str) -> Callable[[OperationFactory], OperationFacto
     return decorate
 
 
-def make_operation(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
+def make_operation(
+    name: str, channels: int, stride: int, affine: bool, skeleton: str = "darts"
+) -> nn.Module:
     """Build the operation that is registered under `name`.
+
+    Args:
+        name: of the primitive.
+        channels: in and out.
+        stride: 1 or 2.
+        affine: whether normalisations have learnable scales; False in a supernet.
+        skeleton: of the space, which may define a primitive in its own way: NAS-Bench-201's
+            pool has no normalisation, in a supernet either.
 
     Raises:
         ConfigError: no operation has that name.
@@ -64,7 +81,8 @@ def make_operation(name: str, channels: int, stride: int, affine: bool) -> nn.Mo
             f"No operation is registered as {name!r}; there are: {', '.join(sorted(_OPERATIONS))}."
             " Register your own with darts_ray.nn.register_operation before the network is built."
         )
-    return _OPERATIONS[name](channels, stride, affine)
+    own = _OF_SKELETON.get((skeleton, name))
+    return (own or _OPERATIONS[name])(channels, stride, affine)
 
 
 def forget_running_statistics(module: nn.Module) -> nn.Module:
@@ -74,130 +92,6 @@ def forget_running_statistics(module: nn.Module) -> nn.Module:
             part.track_running_stats = False
             part.running_mean = part.running_var = part.num_batches_tracked = None
     return module
-
-
-class ReLUConvNorm(nn.Module):
-    """ReLU, convolution, batch normalisation."""
-
-    def __init__(self, c_in: int, c_out: int, kernel_size: int = 1, affine: bool = True) -> None:
-        super().__init__()
-        self.op = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(c_in, c_out, kernel_size, padding=kernel_size // 2, bias=False),
-            nn.BatchNorm2d(c_out, affine=affine),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, c_in, height, width) to (batch, c_out, height, width)."""
-        out: Tensor = self.op(x)
-        return out
-
-
-def even_pixels(x: Tensor) -> Tensor:
-    """Return every second row and column, from the first; half the size, rounded up."""
-    return x[:, :, ::2, ::2]
-
-
-def odd_pixels(x: Tensor) -> Tensor:
-    """Return every second row and column, from the second, zero-padded to `even_pixels`' size.
-
-    The original code has no padding and fails on odd sizes; on even ones this is the same.
-    """
-    height, width = x.shape[-2:]
-    odd = x[:, :, 1::2, 1::2]
-    return F.pad(odd, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else odd
-
-
-class FactorizedReduce(nn.Module):
-    """Halve height and width: ReLU, two 1x1 convolutions of stride 2 (one shifted), concat, BN.
-
-    The pixels are chosen first, and convolved with stride 1: the weight gradient of a 1x1
-    convolution of stride 2 reads past its buffers in oneDNN, which corrupts the heap or is
-    silently wrong (oneDNN issue 6035: channels-last images of few channels on a CPU).
-
-    Raises:
-        ConfigError: `c_out` is odd, so it cannot be split between the two convolutions.
-    """
-
-    def __init__(self, c_in: int, c_out: int, affine: bool = True) -> None:
-        super().__init__()
-        if c_out % 2:
-            raise ConfigError(
-                f"A reduction of the image size needs an even number of channels, not {c_out};"
-                " choose an even `channels`."
-            )
-        self.relu = nn.ReLU()
-        self.conv_1 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
-        self.conv_2 = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
-        self.bn = nn.BatchNorm2d(c_out, affine=affine)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, c_in, h, w) to (batch, c_out, ceil(h / 2), ceil(w / 2))."""
-        x = self.relu(x)
-        halves = [self.conv_1(even_pixels(x)), self.conv_2(odd_pixels(x))]
-        out: Tensor = self.bn(torch.cat(halves, dim=1))
-        return out
-
-
-class DilatedConv(nn.Module):
-    """ReLU, depthwise convolution with dilation 2, pointwise convolution, BN."""
-
-    def __init__(self, channels: int, kernel_size: int, stride: int, affine: bool) -> None:
-        super().__init__()
-        self.op = nn.Sequential(
-            nn.ReLU(),
-            _depthwise(channels, kernel_size, stride, dilation=2),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, affine=affine),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to (batch, channels, ceil(h / stride), ...)."""
-        out: Tensor = self.op(x)
-        return out
-
-
-class SeparableConv(nn.Module):
-    """Twice: ReLU, depthwise convolution, pointwise convolution, BN; the first has the stride."""
-
-    def __init__(self, channels: int, kernel_size: int, stride: int, affine: bool) -> None:
-        super().__init__()
-        self.op = nn.Sequential(
-            nn.ReLU(),
-            _depthwise(channels, kernel_size, stride),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, affine=affine),
-            nn.ReLU(),
-            _depthwise(channels, kernel_size, stride=1),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels, affine=affine),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to (batch, channels, ceil(h / stride), ...)."""
-        out: Tensor = self.op(x)
-        return out
-
-
-class PooledNorm(nn.Module):
-    """A pooling followed by an affine-free BN, as pools are in the supernet."""
-
-    def __init__(self, pool: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.pool = pool
-        self.bn = nn.BatchNorm2d(channels, affine=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to (batch, channels, ceil(h / stride), ...)."""
-        out: Tensor = self.bn(self.pool(x))
-        return out
-
-
-def _depthwise(channels: int, kernel_size: int, stride: int, dilation: int = 1) -> nn.Conv2d:
-    padding = dilation * (kernel_size - 1) // 2
-    return nn.Conv2d(
-        channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False
-    )
 
 
 @register_operation("max_pool_3x3")
@@ -250,3 +144,35 @@ def _conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
         nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),
         nn.BatchNorm2d(channels, affine=affine),
     )
+
+
+@register_operation("noise")
+def _noise(channels: int, stride: int, affine: bool) -> nn.Module:
+    return Noise(stride)
+
+
+@register_operation("nor_conv_1x1")
+def _nor_conv_1x1(channels: int, stride: int, affine: bool) -> nn.Module:
+    return _nor_conv(1, channels, stride, affine)
+
+
+@register_operation("nor_conv_3x3")
+def _nor_conv_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    return _nor_conv(3, channels, stride, affine)
+
+
+def _nor_conv(size: int, channels: int, stride: int, affine: bool) -> nn.Module:
+    # As in NAS-Bench-201's code, where the convolution has a bias if the normalisation has none.
+    if size == 1 and stride == 2:  # see FactorizedReduce
+        return nn.Sequential(EvenPixels(), _nor_conv(1, channels, 1, affine))
+    return ReLUConvNorm(channels, channels, size, affine, stride, bias=not affine)
+
+
+def _bare_avg_pool_3x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+
+
+_OF_SKELETON: dict[tuple[str, str], OperationFactory] = {
+    ("nasbench201", "avg_pool_3x3"): _bare_avg_pool_3x3,
+}
+"""Primitives that a skeleton defines in its own way."""

@@ -114,20 +114,28 @@ class MixedRecurrentCell(RecurrentCell):
     Args:
         inputs: features of the input.
         hidden: units.
-        space: its edges; `none` takes part in the softmax, adds nothing.
+        cell: topology; every state feeds every later node, all edges have the same primitives.
+            `none` takes part in the softmax and adds nothing.
+
+    Raises:
+        ConfigError: the topology is another one, or an activation is unknown.
     """
 
     _columns: Tensor
     _rows: Tensor
 
-    def __init__(self, inputs: int, hidden: int, space: CellSpace) -> None:
-        super().__init__(inputs, hidden, space.nodes)
-        primitives = space.primitives
+    def __init__(self, inputs: int, hidden: int, cell: CellSpace) -> None:
+        super().__init__(inputs, hidden, cell.nodes)
+        primitives = cell.primitives
+        if cell.inputs != 1 or cell.num_edges != cell.nodes * (cell.nodes + 1) // 2:
+            raise ConfigError(
+                f"A recurrent supernet needs a cell with one input in which every state feeds"
+                f" every later node; {cell.name!r} is another."
+            )
         self._activations = resolve_activations(name for name in primitives if name != "none")
         columns = [k for k, name in enumerate(primitives) if name != "none"]
-        leaving = [space.leaving(state) for state in range(space.nodes)]
-        self._counts = [len(rows) for rows in leaving]
-        rows = [row for rows in leaving for row in rows]
+        self._cell = cell
+        rows = [row for state in range(cell.nodes) for row in cell.leaving(state)]
         self.register_buffer("_columns", torch.tensor(columns), persistent=False)
         self.register_buffer("_rows", torch.tensor(rows), persistent=False)
 
@@ -137,7 +145,7 @@ class MixedRecurrentCell(RecurrentCell):
         assert p is not None
         nodes, _, double = node_weights.shape
         p = p.index_select(1, self._columns).index_select(0, self._rows).t()[..., None, None]
-        by_source = torch.split(p, self._counts, 1)
+        by_source = torch.split(p, [nodes - state for state in range(nodes)], dim=1)
         by_input = node_weights.transpose(0, 1).flatten(1)
         matrices = [share(by_input[:, j * double :].t()) for j in range(nodes)]
 
@@ -153,6 +161,34 @@ class MixedRecurrentCell(RecurrentCell):
                 s = _normalise(sums[0])
                 states.append(s)
             return torch.stack(states).mean(0)
+
+        return transition
+
+
+class PlainMixedRecurrentCell(MixedRecurrentCell):
+    """The relaxed cell as the paper has it: every activation of every edge on its own.
+
+    Slow and obvious, with the parameters of `MixedRecurrentCell`, which computes the same.
+    """
+
+    def _transition(
+        self, node_weights: Tensor, share: Share, mask: Tensor | None, p: Tensor | None
+    ) -> Transition:
+        assert p is not None
+        weights = p.index_select(1, self._columns)  # (edges, activations)
+
+        def transition(s0: Tensor) -> Tensor:
+            states = [_normalise(s0)]
+            for node, matrix in enumerate(node_weights):
+                total = torch.zeros_like(s0)
+                for source, s in enumerate(states):
+                    c, h = (matrix.t() @ apply_mask(s, mask)).to(s.dtype).chunk(2)
+                    for weight, f in zip(
+                        weights[self._cell.row(source, node)], self._activations, strict=True
+                    ):
+                        total = total + weight * (s + c.sigmoid() * (f.function(h) - s))
+                states.append(_normalise(total))
+            return torch.stack(states[1:]).mean(0)
 
         return transition
 

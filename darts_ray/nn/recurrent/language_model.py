@@ -122,17 +122,6 @@ class RecurrentLanguageModel(nn.Module):
             loss = loss + self.tar_beta * (outputs[1:] - outputs[:-1]).square().mean()
         return loss, hidden.detach()
 
-    def original_layout(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the original code's name of each weight, and a view of ours that holds it.
-
-        The decoder's weight, which it stores twice, comes once, as that of the encoder.
-        """
-        yield "encoder.weight", self.embedding
-        yield "decoder.bias", self.decoder_bias
-        yield "rnns.0._W0", self.cell.input_weight
-        for node, weight in enumerate(self.cell.node_weights):
-            yield f"rnns.0._Ws.{node}", weight
-
     def _log_probabilities(
         self, tokens: Tensor, hidden: Tensor, p: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

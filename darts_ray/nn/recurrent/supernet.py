@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from darts_ray.errors import ConfigError
 from darts_ray.nn.architecture import ArchitectureParameters
 from darts_ray.nn.mixing import Mixing
-from darts_ray.nn.recurrent.cells import MixedRecurrentCell
+from darts_ray.nn.recurrent.cells import MixedRecurrentCell, PlainMixedRecurrentCell
 from darts_ray.nn.recurrent.dropout import RecurrentDropout
 from darts_ray.nn.recurrent.language_model import RecurrentLanguageModel
 from darts_ray.nn.supernet import Batch, State
@@ -34,6 +35,8 @@ class RecurrentSupernet(ArchitectureParameters, RecurrentLanguageModel):
         dropout: probabilities.
         tar_beta: weight of the temporal activation regularisation.
         space: a recurrent space, by name or value.
+        fused: compute all edges that leave a state together; False is the plain supernet, which
+            evaluates each activation of each edge on its own and has the same parameters.
 
     Raises:
         ConfigError: the sizes differ, the space is not recurrent, or a primitive is unknown.
@@ -50,21 +53,23 @@ class RecurrentSupernet(ArchitectureParameters, RecurrentLanguageModel):
         dropout: RecurrentDropout = _DROPOUT,
         tar_beta: float = 1e-3,
         space: str | SearchSpace = "recurrent",
+        fused: bool = True,
     ) -> None:
-        resolved = resolve_space(space).resized(nodes)
-        if resolved.skeleton != "language_model":
+        space = resolve_space(space).resized(nodes)
+        if space.cell_names != ("recurrent",):
             raise ConfigError(
-                f"RecurrentSupernet: the space {resolved.name!r} is not for recurrent cells."
+                f"RecurrentSupernet: the space {space.name!r} is not for recurrent cells."
             )
+        make_cell = MixedRecurrentCell if fused else PlainMixedRecurrentCell
         super().__init__(
-            MixedRecurrentCell(embedding_dim, hidden_dim, resolved.cell("recurrent")),
+            make_cell(embedding_dim, hidden_dim, space.cell("recurrent")),
             vocab_size=vocab_size,
             embedding_dim=embedding_dim,
             hidden_dim=hidden_dim,
             dropout=dropout,
             tar_beta=tar_beta,
         )
-        self._add_architecture(resolved, resolved.alpha_shapes)
+        self._add_architecture(space, space.alpha_shapes)
 
     def forward(
         self, tokens: Tensor, hidden: Tensor, mixing: Mixing | None = None
@@ -116,6 +121,11 @@ class RecurrentSupernet(ArchitectureParameters, RecurrentLanguageModel):
         mixing = mixing or self.mixing()
         p = self._masked_weights(mixing)["recurrent"]
         p = p.squeeze(0) if p.dim() == 3 else p
+        if mixing.active is not None:
+            # All activations run, because they cost little beside the products of matrices.
+            columns = range(p.shape[1])
+            runs = [[column in row for column in columns] for row in mixing.active["recurrent"]]
+            p = p * torch.tensor(runs, device=p.device)
         if mixing.edges is None:
             return p
         return p * mixing.edges["recurrent"].to(p).unsqueeze(-1)

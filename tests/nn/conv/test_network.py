@@ -8,9 +8,10 @@ from torch import nn
 
 from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvNetwork, ImageNetNetwork, count_parameters, multiply_adds, num_weights
-from darts_ray.nn.conv.cell import ConvCell, drop_path
-from darts_ray.nn.conv.image_size import reduction_layers
-from darts_ray.space import ConvGenotype, zoo
+from darts_ray.nn.conv.cell import ConvCell
+from darts_ray.nn.conv.layers import Noise, drop_path
+from darts_ray.nn.conv.skeleton import make_preprocessing, reduction_layers
+from darts_ray.space import ConvGenotype, Edge, Genotype, zoo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,9 +100,14 @@ def test_normalisations_are_affine_and_pools_have_none() -> None:
     assert type(network.cells[0].ops[0]) is nn.Identity
 
 
+def make_cell(genotype: Genotype) -> ConvCell:
+    preprocessing = make_preprocessing(4, 4, 4, reduction_prev=False, affine=True)
+    return ConvCell(genotype, "normal", 4, False, preprocessing)
+
+
 def test_a_network_computes_the_sum_over_edges_and_the_concat_over_nodes() -> None:
     torch.manual_seed(0)
-    cell = ConvCell(zoo["DARTS_V2"], 4, 4, 4, reduction=False, reduction_prev=False)
+    cell = make_cell(zoo["DARTS_V2"])
     x, y = torch.randn(2, 4, 5, 5), torch.randn(2, 4, 5, 5)
     s0, s1 = cell.preprocess0(x), cell.preprocess1(y)
     ops = list(cell.ops)
@@ -110,7 +116,7 @@ def test_a_network_computes_the_sum_over_edges_and_the_concat_over_nodes() -> No
     s3 = ops[2](s0) + ops[3](s1)
     s4 = ops[4](s1) + s0
     s5 = s0 + ops[7](s2)
-    torch.testing.assert_close(cell(x, y), torch.cat([s2, s3, s4, s5], dim=1))
+    torch.testing.assert_close(cell((x, y)), torch.cat([s2, s3, s4, s5], dim=1))
 
 
 def test_nodes_with_three_edges_and_one() -> None:
@@ -142,9 +148,9 @@ def test_drop_path_spares_the_identity_and_evaluation() -> None:
     torch.manual_seed(0)
     network = ConvNetwork(SKIPS, channels=2, layers=1, auxiliary=False, drop_path=0.999999)
     genotype = ConvGenotype(SKIPS.normal, (2,), SKIPS.reduce, (2,))
-    cell = ConvCell(genotype, 4, 4, 4, reduction=False, reduction_prev=False)
+    cell = make_cell(genotype)
     x = torch.randn(8, 4, 4, 4)
-    torch.testing.assert_close(cell(x, x, 0.999999), cell.preprocess0(x))
+    torch.testing.assert_close(cell((x, x), 0.999999), cell.preprocess0(x))
     images = torch.randn(4, 3, 8, 8)
     network.eval()
     assert torch.equal(network(images), network(images))
@@ -241,3 +247,74 @@ def test_multiply_adds_of_the_imagenet_network() -> None:
             module.register_forward_hook(count)
     total = multiply_adds(network, (3, 224, 224))
     assert total == counts.total() == 529_911_552
+
+
+def nasbench201_genotype(*operations: str) -> Genotype:
+    """The operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2."""
+    pairs = zip(operations, (0, 0, 1, 0, 1, 2), strict=True)
+    edges = [Edge(name, source) for name, source in pairs]
+    return Genotype({"cell": (tuple(edges[:1]), tuple(edges[1:3]), tuple(edges[3:]))})
+
+
+def test_a_nasbench201_network_has_the_benchmarks_sizes() -> None:
+    convs = nasbench201_genotype(*["nor_conv_3x3"] * 6)
+    with torch.device("meta"):
+        network = ConvNetwork(convs, channels=16, layers=15)
+        same = ConvNetwork(convs, channels=16, layers=17)
+    assert len(network.cells) == len(same.cells) == 17
+    assert network.auxiliary_head is None
+    cells = sum(5 * 6 * (9 * c * c + 2 * c) for c in (16, 32, 64))
+    blocks = sum(9 * c * 2 * c + 9 * 4 * c * c + 8 * c + 2 * c * c for c in (16, 32))
+    ends = 3 * 9 * 16 + 2 * 16 + 2 * 64 + 64 * 10 + 10
+    assert num_weights(network) == cells + blocks + ends == 1_531_546  # as the benchmark says
+
+
+def test_nasbench201_cells_sum_their_edges_and_skip_what_is_none() -> None:
+    genotype = nasbench201_genotype(
+        "skip_connect", "none", "avg_pool_3x3", "none", "none", "skip_connect"
+    )
+    torch.manual_seed(0)
+    network = ConvNetwork(genotype, channels=4, layers=3, drop_path=0.0)
+    pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+    x = torch.randn(2, 4, 6, 6)
+    torch.testing.assert_close(network.cells[0]((x,)), pool(x))
+    empty = nasbench201_genotype(*["none"] * 6)
+    assert not ConvNetwork(empty, channels=4, layers=3).cells[0]((x,)).any()
+    assert network(torch.randn(2, 3, 7, 9)).shape == (2, 10)  # odd sizes
+    network = ConvNetwork(genotype, channels=4, layers=3, auxiliary=True)
+    logits, auxiliary = network.forward_with_auxiliary(torch.randn(2, 3, 32, 32))
+    assert logits.shape == auxiliary.shape == (2, 10)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 4, 7])
+def test_stages_have_equally_many_cells(layers: int) -> None:
+    genotype = nasbench201_genotype(*["skip_connect"] * 6)
+    with pytest.raises(ConfigError, match="layers"):
+        ConvNetwork(genotype, channels=4, layers=layers)
+
+
+def test_nasbench201_cells_have_no_imagenet_network() -> None:
+    with pytest.raises(ConfigError, match="use ConvNetwork"):
+        ImageNetNetwork(nasbench201_genotype(*["skip_connect"] * 6))
+
+
+def test_nodes_with_one_edge_and_with_none() -> None:
+    nodes = ((Edge("skip_connect", 1),), (), (Edge("skip_connect", 0), Edge("skip_connect", 3)))
+    genotype = Genotype({"normal": nodes, "reduce": nodes})
+    cell = make_cell(genotype)
+    x = torch.randn(2, 4, 3, 3)
+    s0, s1 = cell.preprocess0(x), cell.preprocess1(x)
+    expected = torch.cat([s1, torch.zeros_like(s1), s0], dim=1)
+    torch.testing.assert_close(cell((x, x)), expected)
+    network = ConvNetwork(genotype, channels=4, layers=3, auxiliary=False, num_classes=2)
+    assert network(torch.randn(2, 3, 9, 8)).shape == (2, 2)
+
+
+def test_noise_stays_in_derived_networks() -> None:
+    noise = ConvGenotype(
+        [("noise", 0), ("skip_connect", 1)], [2], [("noise", 0), ("noise", 1)], [2]
+    )
+    network = ConvNetwork(noise, channels=4, layers=3, auxiliary=False).eval()
+    assert sum(isinstance(module, Noise) for module in network.modules()) == 1 + 2 * 2
+    images = torch.randn(2, 3, 8, 8)
+    assert not torch.equal(network(images), network(images))

@@ -18,8 +18,8 @@ import sys
 import torch
 
 from darts_ray.nn import ConvNetwork, ConvSupernet
-from darts_ray.nn.conv.fused.edges import ReducingSkips
-from darts_ray.nn.conv.operations import FactorizedReduce, ReLUConvNorm
+from darts_ray.nn.conv.fused.others import ReducingSkips
+from darts_ray.nn.conv.layers import FactorizedReduce, ReLUConvNorm
 from darts_ray.space import zoo
 
 torch.set_num_threads(1)

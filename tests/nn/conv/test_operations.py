@@ -6,12 +6,8 @@ from torch import nn
 
 from darts_ray.errors import ConfigError
 from darts_ray.nn import register_operation
-from darts_ray.nn.conv.operations import (
-    FactorizedReduce,
-    PooledNorm,
-    forget_running_statistics,
-    make_operation,
-)
+from darts_ray.nn.conv.layers import FactorizedReduce, PooledNorm
+from darts_ray.nn.conv.operations import forget_running_statistics, make_operation
 from darts_ray.space.spaces import CONV_PRIMITIVES
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.errors import ConfigError, DataError
+from darts_ray.interop.names import language_model
 from darts_ray.nn import RecurrentDropout, RecurrentNetwork, num_weights
 from darts_ray.space import Edge, RecurrentGenotype, zoo
 from tests.reference.recurrent_supernet import PlainRecurrentNetwork
@@ -32,7 +33,7 @@ def test_equals_the_plain_implementation(name, training):
     with torch.no_grad():
         for parameter in fast.parameters():
             parameter.normal_(std=0.5)
-        for key, view in fast.original_layout():
+        for key, view in language_model(fast):
             plain.get_parameter(key).copy_(view)
     data = batch()
     state = torch.randn(1, BATCH, HIDDEN, dtype=torch.float64)
@@ -46,7 +47,7 @@ def test_equals_the_plain_implementation(name, training):
     with torch.no_grad():  # gradients take the place of weights, so that the layout maps them
         for parameter in fast.parameters():
             parameter.copy_(parameter.grad)
-    for key, gradient in fast.original_layout():
+    for key, gradient in language_model(fast):
         reference = plain.get_parameter(key).grad
         assert (gradient - reference).norm() < 1e-10 * reference.norm(), key
 

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError, DataError
-from darts_ray.nn import RecurrentDropout, RecurrentSupernet, Supernet, register_activation
+from darts_ray.interop.names import language_model
+from darts_ray.nn import (
+    Mixing,
+    RecurrentDropout,
+    RecurrentSupernet,
+    Supernet,
+    register_activation,
+)
 from darts_ray.space import SearchSpace
 from tests.reference.recurrent_supernet import PlainRecurrentSupernet
 
@@ -32,7 +39,7 @@ def pair(
     with torch.no_grad():
         for parameter in fast.parameters():
             parameter.normal_(std=0.5)
-        for name, view in fast.original_layout():
+        for name, view in language_model(fast):
             theirs[name].copy_(view)
     plain.set_alphas(fast.alpha_recurrent)
     return fast, plain
@@ -72,7 +79,35 @@ def gradients_in_original_layout(net: RecurrentSupernet) -> dict[str, Tensor]:
     with torch.no_grad():
         for target, source in zip(holder.weights, net.weights, strict=True):
             target.copy_(source.grad)
-    return {name: view.detach() for name, view in holder.original_layout()}
+    return {name: view.detach() for name, view in language_model(holder)}
+
+
+@pytest.mark.parametrize("dropout", [NO_DROPOUT, RecurrentDropout(word=0.1)])
+def test_the_plain_supernet_has_the_same_parameters_and_numbers(dropout):
+    torch.manual_seed(0)
+    fused, _ = pair(4, dropout)
+    plain = RecurrentSupernet(VOCABULARY, HIDDEN, HIDDEN, 4, dropout, fused=False).double()
+    plain.load_state_dict(fused.state_dict())
+    data = batch()
+    gradients = []
+    for net in (fused, plain):
+        torch.manual_seed(1)
+        gradients.append(torch.autograd.grad(net.loss(data), list(net.parameters())))
+    for ours, reference in zip(*gradients, strict=True):
+        assert relative_error(ours, reference) < 1e-10
+
+
+def test_inactive_activations_add_nothing_and_have_no_gradient():
+    net = RecurrentSupernet(VOCABULARY, HIDDEN, HIDDEN, 2, NO_DROPOUT).double()
+    data = batch()
+    p = torch.rand(3, 5, dtype=torch.float64)
+    active = ((1,), (2, 3), ())
+    mixing = Mixing({"recurrent": p.clone().requires_grad_()}, {"recurrent": active})
+    loss = net.loss(data, mixing=mixing)
+    (gradient,) = torch.autograd.grad(loss, mixing.weights["recurrent"])
+    assert gradient.nonzero().tolist() == [[0, 1], [1, 2], [1, 3]]
+    zeroed = p * (gradient != 0)
+    assert torch.equal(loss, net.loss(data, mixing=Mixing({"recurrent": zeroed})))
 
 
 def test_second_derivatives_equal_the_plain_implementation():
@@ -253,7 +288,7 @@ def test_a_single_column_is_an_error():
     ("arguments", "message"),
     [
         ({"embedding_dim": 5, "hidden_dim": 6}, "must be equal"),
-        ({"space": "darts"}, "is not for recurrent"),
+        ({"space": "darts"}, "not for recurrent"),
         ({"space": SearchSpace.recurrent("odd", ("none", "swish"), 2)}, "'swish'"),
     ],
 )

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from darts_ray.nn.conv.fused.branches import (
+    SUBSAMPLING,
+    Branch,
+    Kernels,
+    branches_of,
+    sources_of,
+    stencil_of,
+    sum_of_copies,
+)
 from darts_ray.nn.conv.fused.depthwise_gradients import (
     Stencil,
-    convolve,
     input_gradient,
     weight_gradient,
 )
@@ -33,25 +40,9 @@ from darts_ray.nn.conv.fused.pointwise_norm import (
 )
 from darts_ray.nn.double_backward import gradients_by_replay
 
-_SUBSAMPLING = Stencil(stride=2, dilation=2)
-"""Reads every second row and column only: subsample, and it is a plain convolution."""
-
 _SMALL_BYTES = 1 << 18
 """Output of one edge up to which activations are kept: 0.93 of a step's time at batch 16, for 0.1
 GB; twice as large a limit took 0.3 GB more and gained nothing (2 CPU cores)."""
-
-
-class Kernels(NamedTuple):
-    """Weights of a separable (two halves) or dilated (one half) convolution on E edges."""
-
-    stencil: Stencil
-    """Of the first half; the second has stride and dilation 1."""
-
-    depthwise: tuple[Tensor, ...]
-    """Per half, (E * C, 1, k, k)."""
-
-    pointwise: tuple[Tensor, ...]
-    """Per half, (E, C, C)."""
 
 
 def mixed_convs(x: Tensor, kernels: Sequence[Kernels], mix: Tensor, base: Tensor | None) -> Tensor:
@@ -78,30 +69,6 @@ Layout = tuple[tuple[Stencil, int], ...]
 """Stencil and number of halves of each primitive."""
 
 
-class _Branch(NamedTuple):
-    """What one primitive computes on its way from the state to its last pointwise convolution."""
-
-    output: Tensor
-    """Of the last depthwise convolution."""
-
-    inner: LinearMap | None = None
-    """First pointwise convolution and BN, if there is a second half."""
-
-    first: Tensor | None = None
-    """Output of the first depthwise convolution, if there is a second half and it is kept."""
-
-    rectified: Tensor | None = None
-    """Rectified output of the first half, which the second reads, if it is kept."""
-
-    def halves(self) -> list[Tensor]:
-        """Return the outputs of the depthwise convolutions."""
-        return [self.output] if self.first is None else [self.first, self.output]
-
-    def last(self, edges: int) -> Tensor:
-        """Return the last pointwise convolution's input, (E, pixels, C)."""
-        return pixel_rows(self.output, edges)
-
-
 class _MixedConvs(Function):
     """Twice differentiable, by replay."""
 
@@ -112,7 +79,7 @@ class _MixedConvs(Function):
         with torch.autocast(x.device.type, enabled=False):
             kernels = _kernels(layout, weights)
             is_small = _is_small(x, kernels[0].stencil)
-            branches = _branches(_sources(x, kernels, mix), kernels, mix, keep=is_small)
+            branches = branches_of(sources_of(x, kernels, mix), kernels, mix, keep=is_small)
             last = _last_map(branches, kernels, mix)
             out = apply_map([branch.last(mix.shape[1]) for branch in branches], last, mix, base)
         ctx.layout = layout
@@ -159,73 +126,13 @@ def _kernels(layout: Layout, weights: Sequence[Tensor]) -> list[Kernels]:
     ]
 
 
-def _branches(
-    sources: dict[bool, Tensor],
-    kernels: Sequence[Kernels],
-    mix: Tensor,
-    *,
-    keep: bool,
-    inner_maps: Sequence[LinearMap] = (),
-    kept: Sequence[Sequence[Tensor]] = (),
-) -> list[_Branch]:
-    """Compute all branches; differentiable.
-
-    Args:
-        sources: as `_sources` returns them.
-        kernels: of the primitives.
-        mix: only its shape is read.
-        keep: whether what lies between the two halves is kept.
-        inner_maps: of the branches with two halves, if they are known.
-        kept: the depthwise convolutions' outputs by branch and half, if they are known.
-    """
-    known_maps, known_outputs = iter(inner_maps), iter(kept)
-    return [
-        _branch(
-            sources[kernel.stencil == _SUBSAMPLING],
-            kernel,
-            mix.shape[1],
-            keep,
-            next(known_maps, None) if len(kernel.depthwise) == 2 else None,
-            next(known_outputs, ()),
-        )
-        for kernel in kernels
-    ]
-
-
-def _branch(
-    source: Tensor,
-    kernel: Kernels,
-    edges: int,
-    keep: bool,
-    inner: LinearMap | None,
-    kept: Sequence[Tensor],
-) -> _Branch:
-    known_outputs = iter(kept)
-    first = next(known_outputs, None)
-    if first is None:
-        first = _convolve(source, kernel, 0)
-    if len(kernel.depthwise) == 1:
-        return _Branch(first)
-    rows = pixel_rows(first, edges)
-    inner = inner or linear_map([rows], kernel.pointwise[0].unsqueeze(0))
-    rectified = F.relu(images_of(apply_map([rows], inner), first), inplace=True)
-    output = next(known_outputs, None)
-    if output is None:
-        output = _convolve(rectified, kernel, 1)
-    return _Branch(output, inner, first, rectified) if keep else _Branch(output, inner)
-
-
-def _convolve(source: Tensor, kernel: Kernels, half: int) -> Tensor:
-    return convolve(source, kernel.depthwise[half].to(source.dtype), _stencil(kernel, half))
-
-
-def _last_map(branches: Sequence[_Branch], kernels: Sequence[Kernels], mix: Tensor) -> LinearMap:
+def _last_map(branches: Sequence[Branch], kernels: Sequence[Kernels], mix: Tensor) -> LinearMap:
     pointwise = torch.stack([kernel.pointwise[-1] for kernel in kernels])
     return linear_map([branch.last(mix.shape[1]) for branch in branches], pointwise)
 
 
 def _plain(x: Tensor, mix: Tensor, kernels: Sequence[Kernels]) -> Tensor:
-    branches = _branches(_sources(x, kernels, mix), kernels, mix, keep=False)
+    branches = branches_of(sources_of(x, kernels, mix), kernels, mix, keep=False)
     inputs = [branch.last(mix.shape[1]) for branch in branches]
     return apply_map(inputs, _last_map(branches, kernels, mix), mix)
 
@@ -242,8 +149,8 @@ def _gradients(
     needs_weights: bool,
 ) -> list[Tensor | None]:
     """Return the gradients of the state, of mix and of each branch's weights."""
-    sources = _sources(x, kernels, mix)
-    branches = _branches(sources, kernels, mix, keep=True, inner_maps=inner_maps, kept=kept)
+    sources = sources_of(x, kernels, mix)
+    branches = branches_of(sources, kernels, mix, keep=True, inner_maps=inner_maps, kept=kept)
     grad_mix, grad_last, grad_inputs = map_gradients(
         grad,
         [branch.last(mix.shape[1]) for branch in branches],
@@ -264,8 +171,8 @@ def _gradients(
                 images, depthwise[1], pointwise[0] = _second_half_gradients(
                     images, kernel, branch, mix, needs_weights
                 )
-            subsampled = kernel.stencil == _SUBSAMPLING
-            source, stencil = sources[subsampled], _stencil(kernel, 0)
+            subsampled = kernel.stencil == SUBSAMPLING
+            source, stencil = sources[subsampled], stencil_of(kernel, 0)
             if needs_weights:
                 depthwise[0] = weight_gradient(source, images, kernel.depthwise[0], stencil)
             if needs_x:
@@ -278,14 +185,14 @@ def _gradients(
 
 
 def _second_half_gradients(
-    grad: Tensor, kernel: Kernels, branch: _Branch, mix: Tensor, needs_weights: bool
+    grad: Tensor, kernel: Kernels, branch: Branch, mix: Tensor, needs_weights: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return the gradients of `branch.first`, second depthwise and first pointwise weights."""
     _, inner, first, rectified = branch
     assert inner is not None
     assert first is not None
     assert rectified is not None
-    edges, depthwise, stencil = mix.shape[1], kernel.depthwise[1], _stencil(kernel, 1)
+    edges, depthwise, stencil = mix.shape[1], kernel.depthwise[1], stencil_of(kernel, 1)
     grad_depthwise = None
     if needs_weights:
         grad_depthwise = weight_gradient(rectified, grad, depthwise, stencil)
@@ -301,37 +208,8 @@ def _second_half_gradients(
 def _state_gradient(x: Tensor, copies: dict[bool, Tensor], mix: Tensor) -> Tensor:
     """Return the gradient of `x` from those of its rectified copies, whole and subsampled."""
     edges = mix.shape[1]
-    total = _sum_of_copies(copies[False], edges) if False in copies else torch.zeros_like(x)
+    total = sum_of_copies(copies[False], edges) if False in copies else torch.zeros_like(x)
     if True in copies:
-        total[:, :, ::2, ::2] += _sum_of_copies(copies[True], edges)
+        total[:, :, ::2, ::2] += sum_of_copies(copies[True], edges)
     gradient: Tensor = torch.ops.aten.threshold_backward(total, x, 0, grad_input=total)
     return gradient
-
-
-def _stencil(kernel: Kernels, half: int) -> Stencil:
-    """Return how a depthwise convolution reads its source."""
-    return Stencil() if half or kernel.stencil == _SUBSAMPLING else kernel.stencil
-
-
-def _sources(x: Tensor, kernels: Sequence[Kernels], mix: Tensor) -> dict[bool, Tensor]:
-    """Return rectified copies of the state, one per edge: whole, and subsampled (True)."""
-    return {
-        subsampled: _rectified_copies(x[:, :, ::2, ::2] if subsampled else x, mix.shape[1])
-        for subsampled in {kernel.stencil == _SUBSAMPLING for kernel in kernels}
-    }
-
-
-def _rectified_copies(x: Tensor, copies: int) -> Tensor:
-    """Return the ReLU of `x`, its channels `copies` times; channels-last."""
-    batch, channels, height, width = x.shape
-    rows = F.relu(x).permute(0, 2, 3, 1).unsqueeze(3)
-    rows = rows.expand(batch, height, width, copies, channels)
-    return rows.reshape(batch, height, width, copies * channels).permute(0, 3, 1, 2)
-
-
-def _sum_of_copies(wide: Tensor, copies: int) -> Tensor:
-    if copies == 1:
-        return wide
-    batch, channels, height, width = wide.shape
-    rows = wide.permute(0, 2, 3, 1).view(batch, height, width, copies, channels // copies)
-    return rows.sum(3).permute(0, 3, 1, 2)

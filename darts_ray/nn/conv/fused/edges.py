@@ -10,29 +10,34 @@ The edges that leave a state read the same tensor, so they are computed together
   matrix products over all edges (see `pointwise_norm`);
 - `none` contributes nothing and costs nothing.
 
+Edges may have different primitives. Each operation is kept for the edges that list it, and the
+edges that have the same separable and dilated convolutions are computed together. Running only
+the active primitives is the same with shorter lists.
+
 Weights of the same kind are stored together, edge after edge along the first dimension; this is
 the layout on CPU and GPU alike.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_ray.nn.conv.fused.convs import Kernels, mixed_convs
-from darts_ray.nn.conv.fused.depthwise_gradients import Stencil
-from darts_ray.nn.conv.fused.pointwise_norm import EPSILON, pixel_rows
-from darts_ray.nn.conv.operations import (
-    even_pixels,
-    forget_running_statistics,
-    make_operation,
-    odd_pixels,
+from darts_ray.nn.conv.fused.convs import mixed_convs
+from darts_ray.nn.conv.fused.others import (
+    DenseConvs,
+    EdgeOperations,
+    EdgeWeights,
+    ReducingSkips,
+    RegisteredOperations,
+    batch_norm,
 )
+from darts_ray.nn.conv.fused.pointwise_norm import image_of, pixel_rows
+from darts_ray.nn.conv.fused.separable import SEPARABLE, SeparableConvs
 
 _GROUP_BYTES = 1 << 20
 """Activations that a CPU computes at once with one thread: what its cache holds. Measured with
@@ -42,236 +47,234 @@ _SHARED_GROUP_BYTES = 1 << 22
 """The same with several threads, which share large operations better: there it takes 0.92 times
 as long. With edges of 4 MiB, two at once take 1.03 times as long as one by one, four 1.10."""
 
-Layout: TypeAlias = Iterator[tuple[str, Tensor]]
-"""The original code's name of each weight, and a view of ours that holds it."""
-
-_KERNELS = {
-    "sep_conv_3x3": (3, 1),
-    "sep_conv_5x5": (5, 1),
-    "sep_conv_7x7": (7, 1),
-    "dil_conv_3x3": (3, 2),
-    "dil_conv_5x5": (5, 2),
-}
-"""Kernel size and dilation of the depthwise-pointwise primitives."""
-
-
-def batch_norm(x: Tensor) -> Tensor:
-    """Normalise with batch statistics, no scale or shift."""
-    return F.batch_norm(x, None, None, training=True, eps=EPSILON)
-
 
 def _max_pool(x: Tensor, stride: int) -> Tensor:
     return batch_norm(F.max_pool2d(x, 3, stride, padding=1))
 
 
 def _avg_pool(x: Tensor, stride: int) -> Tensor:
-    return batch_norm(F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False))
+    return batch_norm(_bare_avg_pool(x, stride))
+
+
+def _bare_avg_pool(x: Tensor, stride: int) -> Tensor:
+    return F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False)
 
 
 def _identity(x: Tensor, stride: int) -> Tensor:
     return x
 
 
-_SHARED: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "max_pool_3x3": _max_pool,
-    "avg_pool_3x3": _avg_pool,
-    "skip_connect": _identity,
+_SHARED: dict[str, dict[str, Callable[[Tensor, int], Tensor]]] = {
+    "darts": {"max_pool_3x3": _max_pool, "avg_pool_3x3": _avg_pool, "skip_connect": _identity},
+    "nasbench201": {"avg_pool_3x3": _bare_avg_pool, "skip_connect": _identity},
 }
-"""Primitives without weights: all edges that leave a state share the result."""
+"""By skeleton, primitives without weights: all edges that leave a state share the result."""
+
+_DENSE = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+"""Kernel sizes."""
+
+Columns: TypeAlias = dict[int, int]
+"""By edge that runs a primitive, the primitive's column of the alphas."""
 
 
-class SeparableConvs(nn.Module):
-    """A separable (two halves) or dilated (one half) convolution on every edge.
+class _Group(NamedTuple):
+    """Edges that run the same separable and dilated convolutions."""
 
-    Each half is ReLU, depthwise, pointwise, BN.
-
-    Attributes:
-        depthwise: per half, (edges * channels, 1, k, k).
-        pointwise: per half, (edges * channels, channels, 1, 1).
-    """
-
-    def __init__(self, name: str, channels: int, stride: int, edges: int) -> None:
-        super().__init__()
-        size, dilation = _KERNELS[name]
-        self.stencil = Stencil(stride, dilation)
-        halves = 2 if dilation == 1 else 1
-        self.channels = channels
-        self.depthwise = nn.ParameterList(
-            _conv_weight(edges * channels, 1, size, size) for _ in range(halves)
-        )
-        self.pointwise = nn.ParameterList(
-            _conv_weight(edges * channels, channels, 1, 1) for _ in range(halves)
-        )
-
-    def groups(self, size: int) -> list[Kernels]:
-        """Return the weights of up to `size` edges at a time."""
-        depthwise = [weight.split(size * self.channels) for weight in self.depthwise]
-        pointwise = [
-            weight.view(-1, self.channels, self.channels).split(size) for weight in self.pointwise
-        ]
-        return [
-            Kernels(self.stencil, depthwise, pointwise)
-            for depthwise, pointwise in zip(
-                zip(*depthwise, strict=True), zip(*pointwise, strict=True), strict=True
-            )
-        ]
-
-    def original_layout(self, edge: int) -> Layout:
-        """Yield the weights of one edge."""
-        part = slice(edge * self.channels, (edge + 1) * self.channels)
-        for half in range(len(self.depthwise)):
-            yield f"op.{1 + 4 * half}.weight", self.depthwise[half][part]
-            yield f"op.{2 + 4 * half}.weight", self.pointwise[half][part]
-
-
-class ReducingSkips(nn.Module):
-    """FactorizedReduce on every edge: the skip of stride 2.
-
-    Attributes:
-        conv_1: (edges * channels // 2, channels, 1, 1).
-        conv_2: the same, for the image shifted by one pixel.
-    """
-
-    def __init__(self, channels: int, edges: int) -> None:
-        super().__init__()
-        self.num_edges = edges
-        self.c_half = channels // 2
-        self.conv_1 = _conv_weight(edges * self.c_half, channels, 1, 1)
-        self.conv_2 = _conv_weight(edges * self.c_half, channels, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to (edges, pixels, channels)."""
-        rectified = F.relu(x)
-        halves = [
-            F.conv2d(even_pixels(rectified), self.conv_1.to(rectified.dtype)),
-            F.conv2d(odd_pixels(rectified), self.conv_2.to(rectified.dtype)),
-        ]
-        return torch.cat([pixel_rows(batch_norm(x), self.num_edges) for x in halves], dim=-1)
-
-    def original_layout(self, edge: int) -> Layout:
-        """Yield the weights of one edge."""
-        part = slice(edge * self.c_half, (edge + 1) * self.c_half)
-        yield "conv_1.weight", self.conv_1[part]
-        yield "conv_2.weight", self.conv_2[part]
-
-
-class RegisteredOperations(nn.Module):
-    """A user's operation, one module per edge."""
-
-    def __init__(self, name: str, channels: int, stride: int, edges: int) -> None:
-        super().__init__()
-        self.edges = nn.ModuleList(
-            forget_running_statistics(make_operation(name, channels, stride, False))
-            for _ in range(edges)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, channels, h, w) to (edges, pixels, channels)."""
-        return torch.cat([pixel_rows(operation(x), 1) for operation in self.edges])
-
-    def original_layout(self, edge: int) -> Layout:
-        """Yield the weights of one edge, under the names of the user's module."""
-        yield from self.edges[edge].named_parameters()
+    names: tuple[str, ...]
+    edges: list[int]
 
 
 class OutgoingEdges(nn.Module):
     """The mixed ops of all edges that leave one state.
 
     Args:
-        primitives: of the space, in the order of the alpha columns.
-        channels: of the state.
+        primitives: of each edge, in the order of the alpha columns.
+        channels: of the state, as far as the operations see it.
         stride: 1, or 2 for the inputs of a reduction cell.
-        edges: number of edges that leave the state.
+        skeleton: of the space, whose pools the edges have.
     """
 
-    def __init__(self, primitives: Sequence[str], channels: int, stride: int, edges: int) -> None:
+    def __init__(
+        self,
+        primitives: Sequence[Sequence[str]],
+        channels: int,
+        stride: int,
+        skeleton: str = "darts",
+    ) -> None:
         super().__init__()
-        self.num_edges, self.stride = edges, stride
+        self.primitives = [tuple(names) for names in primitives]
+        self.num_edges, self.stride = len(primitives), stride
         # asked here, because torch.compile cannot trace the question
         self._group_bytes = _GROUP_BYTES if torch.get_num_threads() == 1 else _SHARED_GROUP_BYTES
-        self._column = {name: column for column, name in enumerate(primitives)}
-        self._shared: list[str] = []
+        self._shared = _SHARED[skeleton]
         self.convs = nn.ModuleDict()
         self.others = nn.ModuleDict()
-        for name in primitives:
+        self._columns = _columns(self.primitives)
+        # by primitive, where each of its edges is in the order in which weights are stored
+        self._positions: dict[str, dict[int, int]] = {}
+        for name, columns in self._columns.items():
+            edges = len(columns)
+            self._positions[name] = {edge: position for position, edge in enumerate(columns)}
             if name == "skip_connect" and stride == 2:
                 self.others[name] = ReducingSkips(channels, edges)
-            elif name in _SHARED:
-                self._shared.append(name)
-            elif name in _KERNELS:
+            elif name in self._shared:
+                continue
+            elif name in SEPARABLE:
                 self.convs[name] = SeparableConvs(name, channels, stride, edges)
-            elif name != "none":
-                self.others[name] = RegisteredOperations(name, channels, stride, edges)
+            elif name in _DENSE and stride == 1:
+                self.others[name] = DenseConvs(_DENSE[name], channels, edges)
+            else:
+                self.others[name] = RegisteredOperations(name, channels, stride, edges, skeleton)
 
-    def forward(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+    def forward(
+        self, x: Tensor, p: Tensor, active: Sequence[Sequence[int]] | None = None
+    ) -> list[Tensor | None]:
         """Return what each edge adds to its node.
 
         Args:
             x: the state, (batch, channels, h, w).
-            weights: softmaxed alphas of these edges, (edges, num_primitives).
+            p: weights of the primitives, (edges, columns).
+            active: for each edge, the columns that run; None: all.
 
         Returns:
-            One (batch, channels, ceil(h / stride), ceil(w / stride)) per edge.
+            One (batch, channels, ceil(h / stride), ceil(w / stride)) per edge; None for zeros.
         """
+        running = self._columns if active is None else _columns(self.primitives, active)
         size = (-(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride))
-        group = self._group_size(x, size)
-        mixed: list[Tensor | None] = [None] * math.ceil(self.num_edges / group)
-        if self._shared:
-            mixed = list(torch.split(self._mix_shared(x, weights), group))
-        if len(self.convs):
-            mixed = self._add_convs(x, weights, mixed, group)
-        edges = [rows for part in mixed if part is not None for rows in _unbind(part)]
-        for name, operations in self.others.items():
-            weighted = weights[:, self._column[name], None, None].to(x.dtype) * operations(x)
-            addends = weighted.unbind(0)
-            edges = [a + b for a, b in zip(edges, addends, strict=True)] if edges else [*addends]
-        return [rows.reshape(len(x), *size, -1).permute(0, 3, 1, 2) for rows in edges]
+        sums = self._shared_and_convs(x, p, running, size)
+        for name, module in self.others.items():
+            if name in running:
+                columns = running[name]
+                positions = [self._positions[name][edge] for edge in columns]
+                operations = cast(EdgeOperations, module)
+                weighted = operations.weighted(x, positions, self._weights_of(columns, p))
+                for edge, rows in zip(columns, weighted.unbind(0), strict=True):
+                    sums[edge] = sums[edge] + rows if edge in sums else rows
+        return [
+            image_of(sums[edge], len(x), *size) if edge in sums else None
+            for edge in range(self.num_edges)
+        ]
 
-    def _group_size(self, x: Tensor, size: tuple[int, int]) -> int:
+    def _shared_and_convs(
+        self, x: Tensor, p: Tensor, running: dict[str, Columns], size: tuple[int, int]
+    ) -> dict[int, Tensor]:
+        """Return, by edge, the sum over these primitives, (pixels, channels)."""
+        shared_edges, mixture = self._mix_shared(x, p, running)
+        groups = self._groups(running, set(shared_edges))
+        if mixture is None or (len(groups) == 1 and groups[0].edges == shared_edges):
+            sums: dict[int, Tensor] = {}
+        else:
+            sums = dict(zip(shared_edges, _unbind(mixture), strict=True))
+            mixture = None
+        for group in groups:
+            chunk = self._chunk_size(x, size, len(group.edges))
+            bases: Sequence[Tensor | None]
+            if mixture is not None:
+                bases = torch.split(mixture, chunk)
+            else:
+                bases = [
+                    torch.stack([sums[edge] for edge in edges]) if edges[0] in sums else None
+                    for edges in _chunks(group.edges, chunk)
+                ]
+            for edges, rows in self._run_convs(x, p, running, group, chunk, bases):
+                sums.update(zip(edges, _unbind(rows), strict=True))
+        return sums
+
+    def _mix_shared(
+        self, x: Tensor, p: Tensor, running: dict[str, Columns]
+    ) -> tuple[list[int], Tensor | None]:
+        """Mix the primitives without weights, on the edges that run one.
+
+        Returns:
+            the edges, and (edges, pixels, channels), or None if there are none.
+        """
+        names = [name for name in running if name in self._shared and name not in self.others]
+        if not names:
+            return [], None
+        edges = sorted({edge for name in names for edge in running[name]})
+        results = [pixel_rows(self._shared[name](x, self.stride), 1).squeeze(0) for name in names]
+        stacked = torch.stack(results)  # (primitives, pixels, channels)
+        columns = [self._weights_of(running[name], p, edges) for name in names]
+        mix = torch.stack(columns, dim=1).to(x.dtype)  # (edges, primitives)
+        return edges, (mix @ stacked.flatten(1)).view(len(edges), *stacked.shape[1:])
+
+    def _groups(self, running: dict[str, Columns], shared_edges: set[int]) -> list[_Group]:
+        groups: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+        for edge in range(self.num_edges):
+            names = tuple(name for name in self.convs if edge in running.get(name, ()))
+            if names:
+                groups.setdefault((names, edge in shared_edges), []).append(edge)
+        return [_Group(names, edges) for (names, _), edges in groups.items()]
+
+    def _chunk_size(self, x: Tensor, size: tuple[int, int], edges: int) -> int:
         """Return how many edges to compute at once: all on a GPU, else what was measured best."""
         if x.device.type != "cpu":
-            return self.num_edges
+            return edges
         bytes_per_edge = len(x) * x.shape[1] * size[0] * size[1] * x.element_size()
-        return max(1, min(self.num_edges, self._group_bytes // bytes_per_edge))
+        return max(1, min(edges, self._group_bytes // bytes_per_edge))
 
-    def _mix_shared(self, x: Tensor, weights: Tensor) -> Tensor:
-        results = [
-            pixel_rows(_SHARED[name](x, self.stride), 1).squeeze(0) for name in self._shared
-        ]
-        stacked = torch.stack(results)
-        mixture = self._columns(self._shared, weights).to(x.dtype) @ stacked.flatten(1)
-        return mixture.view(self.num_edges, *stacked.shape[1:])
+    def _run_convs(
+        self,
+        x: Tensor,
+        p: Tensor,
+        running: dict[str, Columns],
+        group: _Group,
+        chunk: int,
+        bases: Sequence[Tensor | None],
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield some of a group's edges, and base plus convolutions, (edges, pixels, channels)."""
+        kernels, columns = [], []
+        for name in group.names:
+            positions = [self._positions[name][edge] for edge in group.edges]
+            kernels.append(cast(SeparableConvs, self.convs[name]).kernels(positions, chunk))
+            columns.append(
+                self._weights_of({edge: running[name][edge] for edge in group.edges}, p)
+            )
+        mixes = torch.split(torch.stack(columns), chunk, dim=1)  # (primitives, edges) each
+        chunks = _chunks(group.edges, chunk)
+        for edges, part, mix, base in zip(
+            chunks, zip(*kernels, strict=True), mixes, bases, strict=True
+        ):
+            yield edges, mixed_convs(x, part, mix, base)
 
-    def _add_convs(
-        self, x: Tensor, weights: Tensor, bases: list[Tensor | None], group: int
-    ) -> list[Tensor | None]:
-        """Add the convolutions to the bases, one (edges, pixels, channels) per group of edges."""
-        convs = cast("list[SeparableConvs]", list(self.convs.values()))
-        kernels = zip(*(conv.groups(group) for conv in convs), strict=True)
-        mixes = torch.split(self._columns(list(self.convs), weights).mT, group, dim=1)
-        return [
-            mixed_convs(x, part, mix, base)
-            for part, mix, base in zip(kernels, mixes, bases, strict=True)
-        ]
+    def _weights_of(
+        self, columns: Columns, p: Tensor, edges: Sequence[int] | None = None
+    ) -> Tensor:
+        """Return one primitive's weights, (edges,); 0 for given edges that do not run it."""
+        edges = list(columns) if edges is None else edges
+        if len(columns) == len(edges) == self.num_edges and len(set(columns.values())) == 1:
+            return p[:, columns[0]]
+        # stacked, not indexed by a list: that would wait for a copy to the device
+        return torch.stack(
+            [p[edge, columns[edge]] if edge in columns else p.new_zeros(()) for edge in edges]
+        )
 
-    def _columns(self, names: Sequence[str], weights: Tensor) -> Tensor:
-        """Return the weights of these primitives, (edges, primitives)."""
-        return torch.stack([weights[:, self._column[name]] for name in names], dim=1)
+    def edge_weights(self, edge: int) -> EdgeWeights:
+        """Yield the weights of one edge, as `COLUMN.` and the name in the operation's module."""
+        for column, name in enumerate(self.primitives[edge]):
+            for modules in (self.convs, self.others):
+                if name in modules:
+                    operations = cast("SeparableConvs | EdgeOperations", modules[name])
+                    for key, view in operations.edge_weights(self._positions[name][edge]):
+                        yield f"{column}.{key}", view
 
-    def original_layout(self, edge: int) -> Layout:
-        """Yield the weights of one edge."""
-        for name, module in [*self.convs.items(), *self.others.items()]:
-            operations = cast("SeparableConvs | ReducingSkips | RegisteredOperations", module)
-            for key, view in operations.original_layout(edge):
-                yield f"_ops.{self._column[name]}.{key}", view
+
+def _columns(
+    primitives: Sequence[Sequence[str]], active: Sequence[Sequence[int]] | None = None
+) -> dict[str, Columns]:
+    """Return where each primitive runs, without `none`; in the order of first appearance."""
+    columns: dict[str, Columns] = {}
+    for edge, names in enumerate(primitives):
+        for column, name in enumerate(names):
+            if name != "none" and (active is None or column in active[edge]):
+                columns.setdefault(name, {})[edge] = column
+    return columns
+
+
+def _chunks(edges: list[int], size: int) -> list[list[int]]:
+    return [edges[first : first + size] for first in range(0, len(edges), size)]
 
 
 def _unbind(part: Tensor) -> Sequence[Tensor]:
     """Return the rows of each edge; the backward pass of `unbind` copies even a single one."""
     return [part.squeeze(0)] if len(part) == 1 else part.unbind()
-
-
-def _conv_weight(*shape: int) -> nn.Parameter:
-    """Return convolution weights with nn.Conv2d's initial distribution."""
-    bound = 1 / math.sqrt(math.prod(shape[1:]))
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_ray.nn.conv.fused.convs import Kernels, mixed_convs
+from darts_ray.nn.conv.fused.branches import Kernels
+from darts_ray.nn.conv.fused.convs import mixed_convs
 from darts_ray.nn.conv.fused.depthwise_gradients import Stencil
 
 pytestmark = pytest.mark.usefixtures("one_thread")

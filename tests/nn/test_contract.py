@@ -1,4 +1,7 @@
-"""Mixing weights as an argument of both supernets: defaults, gradients in p, masks, one-hots."""
+"""What every supernet fulfils: mixing weights as an argument, alphas, masks, saved state.
+
+Add a supernet of your own to `SUPERNETS` to see whether it does.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +41,61 @@ def recurrent() -> tuple[RecurrentSupernet, tuple[Tensor, Tensor]]:
     return net, (tokens[:-1], tokens[1:])
 
 
-BOTH = pytest.mark.parametrize("make", [conv, recurrent])
+def plain_conv() -> tuple[ConvSupernet, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    net = ConvSupernet(4, 3, 3, nodes=2, fused=False).double()
+    return net, conv()[1]
+
+
+def nasbench201() -> tuple[ConvSupernet, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    return ConvSupernet(4, 3, 3, space="nasbench201").double(), conv()[1]
+
+
+def per_edge() -> tuple[ConvSupernet, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    return ConvSupernet(4, 3, 3, space="s1").double(), conv()[1]
+
+
+def plain_recurrent() -> tuple[RecurrentSupernet, tuple[Tensor, Tensor]]:
+    fused, batch = recurrent()
+    net = RecurrentSupernet(7, 4, 4, 3, RecurrentDropout(0, 0, 0, 0, 0), fused=False).double()
+    net.load_state_dict(fused.state_dict())
+    return net, batch
+
+
+SUPERNETS = [conv, plain_conv, nasbench201, per_edge, recurrent, plain_recurrent]
+EACH = pytest.mark.parametrize("make", SUPERNETS)
 Make = Callable[[], tuple[nn.Module, tuple[Tensor, Tensor]]]
 
 
-@BOTH
+def padded_softmax(row: Tensor, primitives: tuple[str, ...]) -> Tensor:
+    p = row[: len(primitives)].softmax(-1)
+    return torch.cat([p, torch.zeros(len(row) - len(p), dtype=p.dtype)])
+
+
+@EACH
 def test_the_default_is_the_softmax_of_the_alphas(make: Make) -> None:
     net, batch = make()
     with torch.no_grad():
         for alpha in net.alphas.values():
             alpha.normal_()
-    given = Mixing({name: alpha.softmax(-1) for name, alpha in net.alphas.items()})
-    assert torch.equal(net.loss(batch), net.loss(batch, mixing=given))
+    given = Mixing(
+        {
+            name: torch.stack(
+                [
+                    padded_softmax(row, edge.primitives)
+                    for row, edge in zip(alpha, net.space.cell(name).edges, strict=True)
+                ]
+            )
+            for name, alpha in net.alphas.items()
+        }
+    )
+    torch.testing.assert_close(net.loss(batch), net.loss(batch, mixing=given))
     assert torch.equal(net.loss(batch), net.stateful_loss(batch, None, mixing=net.mixing())[0])
 
 
-@BOTH
+@EACH
 def test_the_gradient_in_p_pulled_back_is_that_of_the_alphas(make: Make) -> None:
     net, batch = make()
     alphas = list(net.alphas.values())
@@ -67,21 +109,21 @@ def test_the_gradient_in_p_pulled_back_is_that_of_the_alphas(make: Make) -> None
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
-@BOTH
+@EACH
 def test_masked_primitives_have_no_weight_and_no_gradient(make: Make) -> None:
     net, batch = make()
     name = next(iter(net.mask))
-    net.mask[name][1, 2] = False
+    net.mask[name][1, 1] = False
     without = dict(net.mixing().weights)
     without[name] = without[name].detach().clone()
-    without[name][1, 2] = 0
+    without[name][1, 1] = 0
     masked = net.loss(batch)
-    net.mask[name][1, 2] = True
+    net.mask[name][1, 1] = True
     assert torch.equal(masked, net.loss(batch, mixing=Mixing(without)))
     assert masked != net.loss(batch)
 
 
-@BOTH
+@EACH
 def test_edge_weights_scale_whole_edges(make: Make) -> None:
     net, batch = make()
     mixing = net.mixing()
@@ -124,6 +166,36 @@ def test_one_hots_of_both_kinds() -> None:
     assert language.loss(tokens, mixing=mixing).isfinite()
 
 
+def test_betas_are_the_edges_factors_and_rank_them() -> None:
+    net, batch = conv()
+    edges = net.space.cell("normal").num_edges
+    net.add_alphas({f"beta_{name}": torch.randn(edges).double() for name in ("normal", "reduce")})
+    betas = net.alphas["beta_normal"]
+    factors = net.mixing().edges["normal"]
+    expected = torch.cat([betas[:2].softmax(0), betas[2:].softmax(0)])  # nodes of 2 and 3 edges
+    torch.testing.assert_close(factors, expected)
+    given = Mixing(net.mixing().weights)
+    assert net.loss(batch) != net.loss(batch, mixing=given)
+    with torch.no_grad():
+        net.alphas["normal"].zero_()
+        net.alphas["normal"][:, 4] = 1
+        betas.copy_(torch.tensor([0.0, 1, 1, 3, 2]))
+    normal = net.genotype().cells["normal"]
+    assert [[edge.predecessor for edge in node] for node in normal] == [[1, 0], [1, 2]]
+
+
+def test_per_edge_one_hots_and_wrong_edges() -> None:
+    net, _ = per_edge()
+    genotype = net.genotype()
+    mixing = one_hot(genotype, net.space)
+    for name, p in mixing.weights.items():
+        assert p.sum() == 8
+        for row, column in p.nonzero().tolist():
+            edge = net.space.cell(name).edges[row]
+            kept = genotype.cells[name][edge.node]
+            assert (edge.primitives[column], edge.source) in kept
+
+
 def test_what_does_not_fit_is_refused() -> None:
     net, batch = conv()
     with pytest.raises(ConfigError, match=r"cells \['normal'\]; the supernet has"):
@@ -132,11 +204,11 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'normal' have shape \(5, 7\).*\(5, 8\)"):
         net.loss(batch, mixing=Mixing(wrong))
     genotype = ConvGenotype([("swish", 0), ("none", 1)], [2], [("none", 0), ("none", 1)], [2])
-    with pytest.raises(ConfigError, match="normal node 0 has 'swish'"):
+    with pytest.raises(ConfigError, match="normal node 0 has 'swish' from state 0"):
         one_hot(genotype, net.space)
 
 
-@BOTH
+@EACH
 def test_alphas_of_a_method_join_those_of_the_cells(make: Make) -> None:
     net, batch = make()
     cells = list(net.alphas)
@@ -150,7 +222,7 @@ def test_alphas_of_a_method_join_those_of_the_cells(make: Make) -> None:
         net.add_alphas({"beta": torch.zeros(5)})
 
 
-@BOTH
+@EACH
 def test_masks_are_saved_and_old_checkpoints_have_none(make: Make) -> None:
     net, _ = make()
     name = next(iter(net.mask))
