@@ -18,12 +18,18 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from darts_ray.data.augment import ImageNetTransform
 from darts_ray.data.dataset import SampleTransform, sample_seeds
-from darts_ray.data.sources.decoding import centre_crop, check_shape, decode_image
+from darts_ray.data.sources.decoding import (
+    centre_crop,
+    check_shape,
+    decode_image,
+    decode_jpeg_file,
+)
 from darts_ray.errors import DataError
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -183,15 +189,23 @@ class _Decoder(Dataset["Tensor | str"]):
         index, seed = request
         file = self._root / os.fsdecode(self._files[index])
         try:
-            pixels = torch.tensor(
-                decode_image(file, str(file), self._view.channels, self._geometry)
-            )
+            pixels = self._decode(file)
             if self._transform is not None:
                 pixels = self._transform(pixels, seed)
             check_shape(tuple(pixels.shape), self._view.shape, str(file))
         except DataError as error:
             return str(error)
         return pixels
+
+    def _decode(self, file: Path) -> Tensor:
+        channels, geometry = self._view.channels, self._geometry
+        pixels = decode_jpeg_file(file) if channels == 3 else None
+        if pixels is None:
+            return torch.tensor(decode_image(file, str(file), channels, geometry))
+        if geometry is None:
+            return pixels
+        view = geometry(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()))
+        return torch.from_numpy(np.array(view)).permute(2, 0, 1)
 
 
 def _check_shared_memory(workers: int, batch_bytes: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from darts_ray.config import AugmentConfig, ColorJitter, DataConfig
 from darts_ray.data import ImageData, ImageStream, evaluation_batches, open_images
@@ -257,3 +258,14 @@ def test_workers_without_shared_memory_are_refused_instead_of_waited_for(
         next(iter(data.train.read(torch.arange(4), 4, device=CPU)))
     assert len(opened(folder).train) == 12  # none are needed without workers
     evaluated(opened(folder))
+
+
+def test_jpegs_and_other_files_are_seen_alike(tmp_path: Path) -> None:
+    (tmp_path / "set/train/ant").mkdir(parents=True)
+    picture = Image.fromarray(pixels(1, 40, 30)[0].transpose(1, 2, 0))
+    jpeg = tmp_path / "set/train/ant/0.jpg"
+    picture.save(jpeg)
+    Image.open(jpeg).save(jpeg.with_name("1.png"))  # the decoded pixels, without loss
+    data = opened(tmp_path / "set", image_size=16)
+    ((images, _),) = data.train.read(torch.arange(2), 2, device=CPU)
+    assert torch.equal(images[0], images[1])

@@ -2,13 +2,14 @@
 
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from darts_ray.data.sources.decoding import decode_image
+from darts_ray.data.sources.decoding import decode_image, decode_jpeg_file
 from darts_ray.errors import DataError
 from tests.data.files import pixels
 
@@ -77,3 +78,25 @@ def test_damaged_bytes_never_end_in_another_error() -> None:
                 broken[position] = draw.integers(256)
             with suppress(DataError):
                 decode_image(bytes(broken), "place", 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}])
+def test_the_fast_decoder_gives_the_same_pixels(
+    tmp_path: Path, mode: str, options: dict[str, Any]
+) -> None:
+    picture = COLOUR.resize((61, 47), Image.Resampling.BICUBIC).convert(mode)
+    file = tmp_path / "picture.jpg"
+    file.write_bytes(encode(picture, "jpeg", **options))
+    fast = decode_jpeg_file(file)
+    assert fast is not None
+    np.testing.assert_array_equal(fast.numpy(), decode_image(file, "place", 3))
+
+
+def test_the_fast_decoder_leaves_other_files_alone(tmp_path: Path) -> None:
+    whole = encode(COLOUR.resize((64, 64)), "jpeg")
+    for content in (b"", whole[:700], whole[:-2], encode(COLOUR, "png"), b"<html>"):
+        file = tmp_path / "picture.jpg"
+        file.write_bytes(content)
+        assert decode_jpeg_file(file) is None
+    assert decode_jpeg_file(tmp_path / "missing.jpg") is None
