@@ -9,11 +9,40 @@ import numpy as np
 import numpy.typing as npt
 
 from darts_ray.errors import ConfigError
-from darts_ray.space.genotype import Genotype, GenotypeBuilder
+from darts_ray.space.edges import Edge
+from darts_ray.space.genotype import Genotype
 from darts_ray.space.spaces import SearchSpace, resolve_space
 from darts_ray.space.topology import CellSpace
 
 Matrix = npt.NDArray[np.float64]
+
+
+class GenotypeBuilder:
+    """Collects the edges that a derivation or a draw keeps in a space.
+
+    Args:
+        space: gives the skeleton, the outputs and the predecessors.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._nodes: dict[str, list[list[Edge]]] = {
+            cell.name: [[] for _ in range(cell.nodes)] for cell in space.cells
+        }
+
+    def keep(self, cell: str, row: int, column: int) -> None:
+        """Keep the edge of a row of alphas, with the primitive of a column."""
+        edge = self._space.cell(cell).edges[row]
+        self._nodes[cell][edge.node].append(Edge(edge.primitives[column], edge.source))
+
+    def build(self) -> Genotype:
+        """Return the genotype of all kept edges."""
+        return Genotype(
+            self._nodes,
+            {cell.name: cell.output_states for cell in self._space.cells},
+            self._space.cells[0].output,
+            self._space.skeleton,
+        )
 
 
 def softmax_alphas(alphas: Any, mask: npt.NDArray[np.bool_] | None = None) -> Matrix:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from darts_ray.errors import ConfigError
-from darts_ray.space.genotype import Edge, Genotype, Node, to_edge
+from darts_ray.space.edges import Edge, Node, to_edge
+from darts_ray.space.genotype import Genotype
 
 
 class _Former(type):

@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from darts_ray.errors import ConfigError
-from darts_ray.space.spaces import CELLS, SearchSpace, Skeleton
+from darts_ray.space.edges import Node, to_nodes, to_output
+from darts_ray.space.spaces import CELLS, Skeleton
 from darts_ray.space.topology import Output
 
 FORMAT = 2
@@ -20,21 +21,6 @@ _OUTPUTS: dict[str, Output] = {
     "nasbench201": "last",
     "language_model": "mean",
 }
-
-
-class Edge(NamedTuple):
-    """One kept edge: the primitive applied to the output of `predecessor`.
-
-    Predecessors are states, which count as in the paper: a cell's inputs come first, then its
-    nodes. In a conv cell 0 and 1 are the outputs of the two previous cells and 2 is the first
-    node; in a recurrent cell 0 is the transformed input and 1 the first node.
-    """
-
-    primitive: str
-    predecessor: int
-
-
-Node = tuple[Edge, ...]
 
 
 class Genotype:
@@ -86,9 +72,11 @@ class Genotype:
                 f" {list(cells)}."
             )
         inputs = CELLS[skeleton]
-        nodes = {cell: _nodes(cell, cells[cell], inputs[cell]) for cell in inputs}
+        nodes = {cell: to_nodes(cell, cells[cell], inputs[cell]) for cell in inputs}
         states = {
-            cell: _output(cell, (outputs or {}).get(cell), inputs[cell], len(nodes[cell]), output)
+            cell: to_output(
+                cell, (outputs or {}).get(cell), inputs[cell], len(nodes[cell]), output
+            )
             for cell in inputs
         }
         if skeleton == "language_model":
@@ -267,34 +255,6 @@ class Genotype:
         return read_genotype(text)
 
 
-class GenotypeBuilder:
-    """Collects the edges that a derivation or a draw keeps in a space.
-
-    Args:
-        space: gives the skeleton, the outputs and the predecessors.
-    """
-
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-        self._nodes: dict[str, list[list[Edge]]] = {
-            cell.name: [[] for _ in range(cell.nodes)] for cell in space.cells
-        }
-
-    def keep(self, cell: str, row: int, column: int) -> None:
-        """Keep the edge of a row of alphas, with the primitive of a column."""
-        edge = self._space.cell(cell).edges[row]
-        self._nodes[cell][edge.node].append(Edge(edge.primitives[column], edge.source))
-
-    def build(self) -> Genotype:
-        """Return the genotype of all kept edges."""
-        return Genotype(
-            self._nodes,
-            {cell.name: cell.output_states for cell in self._space.cells},
-            self._space.cells[0].output,
-            self._space.skeleton,
-        )
-
-
 def _skeleton(cells: Mapping[str, Any], skeleton: Skeleton | None) -> Skeleton:
     for name in get_args(Skeleton):
         if set(CELLS[name]) == set(cells) and skeleton in (None, name):
@@ -304,59 +264,3 @@ def _skeleton(cells: Mapping[str, Any], skeleton: Skeleton | None) -> Skeleton:
     raise ConfigError(
         f"Genotype: has the cells {list(cells)}{asked}; the skeletons have ({needed})."
     )
-
-
-def _nodes(cell: str, values: object, num_inputs: int) -> tuple[Node, ...]:
-    if not isinstance(values, list | tuple) or not values:
-        raise ConfigError(f"Genotype: {cell} must be a list of nodes, each a list of edges.")
-    nodes = []
-    for index, node in enumerate(values):
-        if not isinstance(node, list | tuple):
-            raise ConfigError(f"Genotype: {cell} node {index} must be a list of edges.")
-        edges = tuple(to_edge(f"{cell} node {index}", value) for value in node)
-        for edge in edges:
-            if not 0 <= edge.predecessor < num_inputs + index:
-                raise ConfigError(
-                    f"Genotype: {cell} node {index} reads from {edge.predecessor}; it may read"
-                    f" from 0 to {num_inputs + index - 1}."
-                )
-        nodes.append(edges)
-    if not any(nodes):
-        raise ConfigError(f"Genotype: {cell} has no edges.")
-    return tuple(nodes)
-
-
-def to_edge(place: str, value: object) -> Edge:
-    """Return a pair (primitive, predecessor) as an edge.
-
-    Raises:
-        ConfigError: it is no such pair.
-    """
-    pair = tuple(value) if isinstance(value, list | tuple) else ()
-    if len(pair) != 2 or not isinstance(pair[0], str) or type(pair[1]) is not int:
-        raise ConfigError(
-            f"Genotype: {place} has the edge {value!r}; it must be a pair such as"
-            " ['sep_conv_3x3', 0]."
-        )
-    return Edge(pair[0], pair[1])
-
-
-def _output(
-    cell: str, values: object, num_inputs: int, num_nodes: int, output: Output
-) -> tuple[int, ...]:
-    last = num_inputs + num_nodes
-    if values is None:
-        return (last - 1,) if output == "last" else tuple(range(num_inputs, last))
-    if not isinstance(values, list | tuple | range):
-        raise ConfigError(f"Genotype: the output of {cell} must be a list of states.")
-    states = tuple(values)
-    if not states or any(type(state) is not int or not 0 <= state < last for state in states):
-        raise ConfigError(
-            f"Genotype: the output of {cell} is {list(states)}; it must name states from 0 to"
-            f" {last - 1}."
-        )
-    if output == "last" and len(states) > 1:
-        raise ConfigError(
-            f"Genotype: the output of {cell} is {list(states)}; output 'last' takes one state."
-        )
-    return states

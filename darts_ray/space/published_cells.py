@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from darts_ray.space.edges import Edge
 from darts_ray.space.first_format import ConvGenotype, RecurrentGenotype
-from darts_ray.space.genotype import Edge, Genotype
+from darts_ray.space.genotype import Genotype
 
 _SHORT = {
     "sep3": "sep_conv_3x3",

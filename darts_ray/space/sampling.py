@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from darts_ray.errors import ConfigError
-from darts_ray.space.genotype import Genotype, GenotypeBuilder
+from darts_ray.space.derivation import GenotypeBuilder
+from darts_ray.space.genotype import Genotype
 from darts_ray.space.spaces import SearchSpace
 from darts_ray.space.topology import CellSpace
 
