@@ -13,7 +13,7 @@ import torch
 from darts_ray.config import RetrainConfig
 from darts_ray.data import open_data
 from darts_ray.space import ConvGenotype, spaces, zoo
-from darts_ray.space.genotype import Edge
+from darts_ray.space.edges import Edge
 from darts_ray.train import RetrainRun
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
