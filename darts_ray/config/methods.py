@@ -207,6 +207,7 @@ class FairDartsConfig(MethodConfig):
 class SnasConfig(MethodConfig):
     """SNAS: a soft Gumbel softmax, alphas and weights on the same batches."""
 
+    conv_only = "a recurrent node takes exactly one edge"
     draws = True
 
     name: Literal["snas"] = "snas"
@@ -223,6 +224,17 @@ class LambdaDartsConfig(MethodConfig):
     name: Literal["lambda_darts"] = "lambda_darts"
     weight: NonNegativeFloat = Field(0.125, description="Where the ramp from 0 leads to.")
     epsilon: PositiveFloat = Field(1e-4, description="Size of the finite difference in p.")
+
+    def check(self, search: SearchConfig) -> None:
+        """Check that there are two cells to compare."""
+        super().check(search)
+        layers = getattr(search.network, "layers", 0)
+        reductions = {layers // 3, 2 * layers // 3}
+        if search.search_space().skeleton == "darts" and layers - len(reductions) < 2:
+            raise ValueError(
+                f"method: 'lambda_darts' compares the normal cells of a network; {layers} layers"
+                " hold fewer than two, so increase network.layers"
+            )
 
 
 class OlesConfig(MethodConfig):
@@ -296,8 +308,13 @@ class DartsPTConfig(MethodConfig):
         return max(cell.num_edges + _num_dropped(cell) for cell in space.cells)
 
     def tuning_epochs(self, space: SearchSpace) -> int:
-        """Return the epochs of the projection phase: the last one makes the last decision."""
-        return self.interval * (self.num_decisions(space) - 1) + 1
+        """Return the epochs of the projection phase: the last one makes the last decision.
+
+        In the space of DARTS this is a whole number of intervals after the first decision; on
+        NAS-Bench-201 the published code tunes one epoch less, 25 for six decisions.
+        """
+        last = 0 if space.skeleton == "nasbench201" and self.interval > 1 else 1
+        return max(1, self.interval * (self.num_decisions(space) - 1) + last)
 
 
 def _num_dropped(cell: CellSpace) -> int:
@@ -324,9 +341,16 @@ METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     for model in (
         DartsConfig,
         DartsPTConfig,
+        DartsMinusConfig,
+        PCDartsConfig,
         SDartsConfig,
         GdasConfig,
+        DrNasConfig,
         BetaDartsConfig,
+        FairDartsConfig,
+        SnasConfig,
+        LambdaDartsConfig,
+        OlesConfig,
         RandomConfig,
         RandomWSConfig,
     )

@@ -199,6 +199,11 @@ class SearchConfig(Model):
             raise ValueError("graphs: drop path draws random numbers; set graphs: false")
         if self.early_stop is not None and self.compile:
             raise ValueError("compile: cannot differentiate twice, which early_stop needs")
+        if self.early_stop is not None and self.method.name == "darts_pt":
+            raise ValueError(
+                "early_stop: darts_pt decides after the search; stop its base in a search of its"
+                " own, or leave early_stop out"
+            )
         if self.early_stop is not None and not self.method.trains_alphas:
             raise ValueError(
                 f"early_stop: {self.method.name!r} has no alphas to watch; leave it out"

@@ -179,14 +179,16 @@ class BilevelStep:
         loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
         if self._rule is not None:
             assert mixing is not None
-            self._rule.apply(
-                WeightStep(
-                    self._weights, mixing, self._probe, train_batch, valid_batch, self.progress
-                )
-            )
+            seen = WeightStep(
+                self.supernet, self._weights, mixing, self._probe, train_batch, valid_batch,
+                self.progress,
+            )  # fmt: skip
+            self._rule.apply(seen)
         self._states["train"] = next_state
         norm = torch.nn.utils.clip_grad_norm_(self._weights, self._optim.grad_clip, foreach=True)
         self._weight_optimizer.step()
+        if self._rule is not None:
+            self._rule.after(seen)
         self._weight_optimizer.zero_grad()
         return loss.detach(), norm
 

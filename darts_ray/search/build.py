@@ -14,8 +14,10 @@ from darts_ray.config.space import SpaceConfig
 from darts_ray.data import ImageInfo, TextInfo
 from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentDropout, RecurrentSupernet
+from darts_ray.nn.conv.connections import Chain, Connection, EdgeDropPath
 from darts_ray.search.methods import MethodLike, methods, prepare_alphas
 from darts_ray.search.parts import Method
+from darts_ray.search.ramps import connections_of
 from darts_ray.space.user_modules import import_extensions
 
 
@@ -51,7 +53,7 @@ def build_supernet(
             in_channels=info.channels,
             stem_multiplier=network.stem_multiplier,
             space=space,
-            **_connection(config, parts),
+            connection=_connection(config, parts),
         )
         prepare_alphas(supernet, parts)
         supernet.check_image_size(*info.image_size)
@@ -82,30 +84,18 @@ def build_supernet(
 
 def set_drop_path(supernet: Any, probability: float) -> None:
     """Set the probability with which the supernet's edges are dropped."""
-    from darts_ray.nn.conv.connections import (  # type: ignore[import-not-found,unused-ignore]
-        Chain,
-        EdgeDropPath,
-    )
-
-    connection = supernet.connection
-    for part in connection.connections if isinstance(connection, Chain) else (connection,):
-        if isinstance(part, EdgeDropPath):
-            part.probability = probability
+    for drop_path in connections_of(supernet, EdgeDropPath):
+        drop_path.probability = probability
 
 
-def _connection(config: SearchConfig, method: Method) -> dict[str, Any]:
+def _connection(config: SearchConfig, method: Method) -> Connection | None:
     """Return what surrounds the operations: the method's, and drop path around the sum."""
     parts = [] if method.connection is None else [method.connection()]
     if config.drop_path.probability:
-        from darts_ray.nn.conv.connections import (  # type: ignore[import-not-found,unused-ignore]
-            Chain,
-            EdgeDropPath,
-        )
-
         parts.append(EdgeDropPath())
     if not parts:
-        return {}
-    return {"connection": parts[0] if len(parts) == 1 else Chain(*parts)}
+        return None
+    return parts[0] if len(parts) == 1 else Chain(*parts)
 
 
 def _compile(config: SearchConfig, cells: Iterable[nn.Module]) -> None:

@@ -120,7 +120,8 @@ class WeightStep:
     """What a weight rule sees of one weight step, after the backward pass and before clipping.
 
     Attributes:
-        weights: network parameters with their gradients in `.grad`.
+        supernet: the network.
+        weights: its parameters with their gradients in `.grad`.
         mixing: that the training loss was computed with; detached.
         loss: maps a batch and a mixing to its loss; states and random numbers stay as they are.
         train: the training batch.
@@ -128,6 +129,7 @@ class WeightStep:
         progress: for ramps.
     """
 
+    supernet: Any
     weights: Sequence[Tensor]
     mixing: Mixing
     loss: Callable[[Batch, Mixing], Tensor]
@@ -140,7 +142,10 @@ class WeightRule(Protocol):
     """Changes the gradient of the weights: adds a term, or freezes operations."""
 
     def apply(self, step: WeightStep) -> None:
-        """Change the `.grad` of the weights in place; None freezes a weight for this step."""
+        """Change the `.grad` of the weights in place."""
+
+    def after(self, step: WeightStep) -> None:
+        """Change the weights in place, after the optimiser has."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the rule carries from step to step."""

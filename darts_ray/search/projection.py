@@ -52,6 +52,7 @@ class Projection(ByStrength):
     def __init__(self, config: DartsPTConfig) -> None:
         self._config = config
 
+    @torch.no_grad()
     def begin_epoch(self, run: SearchRun, phase: Phase, epoch: int) -> dict[str, Any]:
         """Decide every `interval` epochs of the projection phase, and in its last."""
         if phase.name != PROJECTION:
@@ -135,7 +136,6 @@ class Projection(ByStrength):
             rounds.append({str(row): score for row, score in scores.items()})
         return {"cell": name, "dropped": dropped, "without": rounds}
 
-    @torch.no_grad()
     def _score_without(self, run: SearchRun, name: str, row: int, column: int | None) -> float:
         """Return the score of the supernet without one operation, or one edge."""
         mixing = relax(run.method, run.supernet, "eval", Progress(0, 1))

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from darts_ray.config import SearchOptimConfig, SpaceConfig
+from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, Mixing
 from darts_ray.search import BilevelStep, methods
+from darts_ray.search.methods.lambda_darts import direction
 from darts_ray.search.parts import Progress
 from darts_ray.space import SearchSpace
 from tests.reference import relaxations
 from tests.reference.unrolled import unrolled_alpha_gradient
 from tests.search.small import image_config
-from tests.search.toys import token_batch
+from tests.search.toys import FeedForwardToy, MinimalToy, token_batch
 
 SPACE: SearchSpace = image_config().search_space()
 T = Progress(epoch=3, epochs=10)
@@ -53,6 +55,13 @@ RELAXATIONS: dict[str, tuple[Any, Formula, Formula]] = {
         lambda a: relaxations.hard_gumbel(a, 6.7),
         lambda a: relaxations.hard_gumbel(a, 6.7),
     ),
+    # tau = 1 - .97 * 3 / 9
+    "snas": (
+        "snas",
+        lambda a: relaxations.soft_gumbel(a, 1 - 0.97 / 3),
+        lambda a: relaxations.soft_gumbel(a, 1 - 0.97 / 3),
+    ),
+    "drnas": ("drnas", relaxations.dirichlet, relaxations.dirichlet),
 }
 
 
@@ -75,7 +84,7 @@ def test_alpha_gradient_follows_the_formula(name: str, order: str) -> None:
         torch.testing.assert_close(ours[key], gradient, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", RELAXATIONS)
+@pytest.mark.parametrize("name", ["darts", "sdarts", "gdas", "drnas"])
 def test_finite_difference_approaches_the_exact_gradient(name: str) -> None:
     # a smooth network: where a ReLU changes sides, differences see what derivatives do not
     space = {**SMOOTH, "name": "smooth", "nodes": 2, "edges_per_node": 1}
@@ -91,7 +100,7 @@ def test_finite_difference_approaches_the_exact_gradient(name: str) -> None:
         )
         step = BilevelStep(supernet, optim, RELAXATIONS[name][0])
         step.progress = T
-        torch.manual_seed(5)
+        torch.manual_seed(6)
         results.append(step.alpha_gradient(token_batch(0), token_batch(1))["recurrent"])
     difference, exact = results
     torch.testing.assert_close(difference, exact, rtol=1e-4, atol=1e-9)
@@ -105,6 +114,21 @@ def test_beta_darts_adds_its_closed_form() -> None:
     expected = relaxations.log_sum_exp_penalty(supernet.alphas, 15.0)
     for name, term in expected.items():
         torch.testing.assert_close(after[name] - before[name], term, rtol=1e-9, atol=1e-12)
+
+
+def test_gdas_without_unselected_operations_learns_from_the_drawn_ones_alone() -> None:
+    supernet, step, batches = make("gdas")
+    torch.manual_seed(5)
+    ours = step.alpha_gradient(*batches)
+    torch.manual_seed(5)
+    p = relaxations.hard_gumbel(supernet.alphas, 6.7)
+    leaves = {name: row.detach().requires_grad_() for name, row in p.items()}
+    loss = supernet.loss(batches[1], mixing=Mixing(leaves))
+    for name, row in p.items():
+        g = torch.autograd.grad(loss, leaves[name], retain_graph=True)[0]
+        g = g * (row.detach() > 0.5)
+        expected = torch.autograd.grad(row, supernet.alphas[name], g, retain_graph=True)[0]
+        torch.testing.assert_close(ours[name], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_gdas_draws_as_often_as_the_softmax_says() -> None:
@@ -183,3 +207,99 @@ def test_a_projected_edge_has_weight_one_and_no_gradient() -> None:
     whole = step._mix("weight")
     assert whole is not None
     assert whole.weights["normal"][0].tolist() == [0, 0, 1, 0]
+
+
+def test_fair_darts_is_a_sigmoid_with_a_zero_one_loss() -> None:
+    supernet, step, batches = make("fair_darts")
+    ours = step.alpha_gradient(*batches)
+    mixing = Mixing({name: 1 / (1 + (-alpha).exp()) for name, alpha in supernet.alphas.items()})
+    loss = supernet.loss(batches[1], mixing=mixing)
+    plain = torch.autograd.grad(loss, list(supernet.alphas.values()))
+    terms = relaxations.zero_one_penalty(supernet.alphas, 10.0)
+    for (name, gradient), first in zip(ours.items(), plain, strict=True):
+        torch.testing.assert_close(gradient, first + terms[name], rtol=1e-9, atol=1e-12)
+
+
+def test_drnas_divergence_has_its_closed_form() -> None:
+    supernet, _, _ = make({"name": "drnas", "regulariser": "kl"})
+    method = methods.make({"name": "drnas", "regulariser": "kl", "kl_weight": 0.5})
+    assert method.penalty is not None
+    assert method.alpha_weight_decay == 0.0
+    ours = method.penalty(supernet.alphas, SPACE, T)
+    expected = 0.5 * relaxations.dirichlet_divergence(supernet.alphas)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_drnas_samples_have_the_mean_that_is_derived_from() -> None:
+    supernet, step, _ = make("drnas")
+    alphas = {name: alpha.detach() for name, alpha in supernet.alphas.items()}
+    relaxation, num = step.method.relaxation, 3000
+    for name, mean in relaxation.strength(alphas, SPACE).items():
+        draws = torch.stack(
+            [relaxation.mix(alphas, SPACE, "alpha", T).weights[name] for _ in range(num)]
+        )
+        # a variance of a share is at most 1/4: five standard deviations of the mean
+        assert ((draws.mean(0) - mean).abs() < 5 * 0.5 / num**0.5).all()
+
+
+def test_pc_darts_gradients_of_alphas_and_betas() -> None:
+    method = {"name": "pc_darts", "channels": 2}
+    supernet, step, batches = make(method)
+    ours = step.alpha_gradient(*batches)
+    assert set(ours) == {"normal", "reduce", "beta_normal", "beta_reduce"}
+    alphas = supernet.alphas
+    p = relaxations.softmax({name: alphas[name] for name in ("normal", "reduce")})
+    # one node with two edges: the softmax over the node is one over both
+    edges = {name: alphas[f"beta_{name}"].softmax(0) for name in p}
+    loss = supernet.loss(batches[1], mixing=Mixing(p, edges=edges))
+    expected = torch.autograd.grad(loss, list(alphas.values()))
+    for gradient, reference in zip(ours.values(), expected, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-9, atol=1e-12)
+    strength = step.method.relaxation.strength(alphas, SPACE)["normal"]
+    torch.testing.assert_close(strength, p["normal"] * edges["normal"].unsqueeze(-1))
+
+
+def test_lambda_darts_direction_is_the_gradient_of_the_mean_cosine() -> None:
+    torch.manual_seed(0)
+    g = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
+    rows = [row.flatten() for row in g]
+    cosines = [
+        torch.cosine_similarity(rows[i], rows[k], dim=0) for i in range(4) for k in range(i)
+    ]
+    expected = torch.autograd.grad(torch.stack(cosines).mean(), g)[0]
+    torch.testing.assert_close(direction(g.detach()), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_darts_minus_fades_out_its_skip() -> None:
+    supernet, step, _ = make("darts_minus")
+    betas = []
+    for epoch in range(4):
+        step.method.set_ramps(supernet, Progress(epoch, 4))
+        betas.append(supernet.connection.beta)  # type: ignore[union-attr]
+    assert betas == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_oles_freezes_operations_for_good() -> None:
+    # every cosine is below 1, so all operations are frozen after the first interval
+    supernet, step, batches = make({"name": "oles", "threshold": 1.0, "interval": 1})
+    before = {name: view.clone() for name, view in supernet.plain_layout()}
+    for _ in range(2):
+        step.step(*batches)
+    moved = {name for name, view in supernet.plain_layout() if not torch.equal(view, before[name])}
+    assert moved
+    assert not [name for name in moved if ".ops." in name]
+    # nothing is below -1
+    supernet, step, batches = make({"name": "oles", "threshold": -1.0, "interval": 1})
+    before = {name: view.clone() for name, view in supernet.plain_layout()}
+    step.step(*batches)
+    still = [name for name, view in supernet.plain_layout() if torch.equal(view, before[name])]
+    assert not still
+
+
+def test_a_method_needs_the_supernet_that_was_made_for_it() -> None:
+    plain = ConvSupernet(channels=4, num_classes=3, layers=3, space=SPACE)
+    for name in ("pc_darts", "darts_minus"):
+        with pytest.raises(ConfigError, match=rf"methods.supernet\('{name}'"):
+            BilevelStep(plain, SearchOptimConfig(), name)
+    with pytest.raises(ConfigError, match="needs a supernet that takes mixing weights"):
+        BilevelStep(MinimalToy(FeedForwardToy()), SearchOptimConfig(), "gdas")  # type: ignore[arg-type]

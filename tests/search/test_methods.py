@@ -37,6 +37,8 @@ MEASURED = ("seconds", "samples_per_second", "peak_memory_bytes")
 
 def make(name: str, kind: str, **values: Any) -> SearchRun:
     config, data = {"image": (image_config, image_data), "text": (text_config, text_data)}[kind]
+    if name == "lambda_darts":  # it compares two normal cells
+        values["network"] = {"channels": 2, "layers": 4, "stem_multiplier": 1}
     method = {"name": name, **SMALL.get(name, {})}
     return SearchRun(config(method=method, epochs=2, max_steps=2, **values), data(), CPU)
 
@@ -89,7 +91,7 @@ def test_methods_for_conv_cells_refuse_text(name: str) -> None:
 def test_methods_by_name(name: str) -> None:
     assert methods[name].name == name
     assert methods.make({"name": name}).name == name
-    assert image_config(method={"name": name, **SMALL.get(name, {})}).method.name == name
+    assert make(name, "image").config.method.name == name
 
 
 def test_unknown_methods_and_values() -> None:
@@ -142,3 +144,83 @@ def test_an_epoch_in_steps_equals_run_epoch() -> None:
     assert_identical(whole.state_dict(), stepped.state_dict())
     with pytest.raises(ConfigError, match="begin_epoch first"):
         stepped.end_epoch()
+
+
+@pytest.mark.parametrize("space", ["s1", "s3", "nasbench201"])
+@pytest.mark.parametrize("name", METHOD_CONFIGS)
+def test_every_method_on_the_published_spaces(name: str, space: str) -> None:
+    method: dict[str, Any] = {"name": name, **SMALL.get(name, {})}
+    layers = 4 if name == "lambda_darts" and space != "nasbench201" else 3
+    config = image_config(
+        space=space,
+        method=method,
+        network={"channels": 4, "layers": layers},
+        epochs=1,
+        max_steps=1,
+        optim={},
+    )
+    run = SearchRun(config, image_data(num=20), CPU)
+    row = run.run_epoch()
+    shown = {cell: row["alphas"][cell] for cell in config.search_space().cell_names}
+    shapes = {cell: (len(rows), len(rows[0])) for cell, rows in shown.items()}
+    assert shapes == config.search_space().alpha_shapes
+    genotype = Genotype.from_json(row["genotype"])
+    if space == "nasbench201":
+        assert genotype.skeleton == "nasbench201"
+    else:
+        assert "none" not in genotype.counts()
+
+
+def test_early_stopping_and_drop_path_with_any_method() -> None:
+    run = make("pc_darts", "image", early_stop="eigenvalue", drop_path=0.5)
+    rows = rows_of(run)
+    assert all("signed_eigenvalue" in row for row in rows)
+    plain = rows_of(make("pc_darts", "image"))
+    # the ramp begins at 0: nothing is dropped, nothing erased in the first epoch
+    assert rows[0]["train_loss"] == pytest.approx(plain[0]["train_loss"])
+    assert rows[1]["train_loss"] != pytest.approx(plain[1]["train_loss"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": {"name": "pc_darts", "channels": 3}}, "3 does not divide network.channels"),
+        ({"method": "gdas", "compile": True}, "compile: 'gdas' chooses the operations"),
+        ({"method": "gdas", "graphs": True}, "graphs: 'gdas' changes its mixing weights"),
+        ({"method": {"name": "darts_pt", "base": "random"}}, "method.base: 'random' derives"),
+        ({"method": "lambda_darts"}, "increase network.layers"),
+        ({"method": "random", "early_stop": "eigenvalue"}, "has no alphas to watch"),
+        ({"method": "darts_pt", "early_stop": "eigenvalue"}, "early_stop: .* decides"),
+        ({"drop_path": 0.2, "augment": {"cutout": 4}}, "drop_path.cutout"),
+        ({"drop_path": 0.2, "graphs": True}, "graphs: drop path draws"),
+    ],
+)
+def test_combinations_that_mean_nothing(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        image_config(**values)
+
+
+def test_drop_path_is_for_conv_searches() -> None:
+    with pytest.raises(ValueError, match="drop_path: is for conv searches"):
+        text_config(drop_path=0.2)
+
+
+def test_a_method_of_ones_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_method.py").write_text(
+        "from darts_ray.config.methods import MethodConfig\n"
+        "from darts_ray.search import methods\n"
+        "from darts_ray.search.parts import Method\n"
+        "class Mine(MethodConfig):\n"
+        "    scale: float = 1.0\n"
+        "methods.register('mine', lambda config: Method('mine'), Mine)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    method = {"name": "mine", "imports": ["my_own_method"], "scale": 2.0}
+    config = image_config(method=method, epochs=1, max_steps=1)
+    try:
+        assert config.method.model_dump()["scale"] == 2.0
+        assert SearchRun(config, image_data(), CPU).run_epoch()["epoch"] == 1
+        with pytest.raises(ConfigError, match="is a method of the package"):
+            methods.register("gdas", lambda config: methods["darts"])
+    finally:
+        methods.unregister("mine")

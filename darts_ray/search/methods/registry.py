@@ -63,6 +63,16 @@ class MethodRegistry(Mapping[str, Method]):
         METHOD_CONFIGS[name] = config
         self._builds[name] = build
 
+    def unregister(self, name: str) -> None:
+        """Remove a method of one's own.
+
+        Raises:
+            ConfigError: it is the package's, or unknown.
+        """
+        if name in self._own or name not in self._builds:
+            raise ConfigError(f"methods.unregister: {name!r} is no method of your own.")
+        del self._builds[name], METHOD_CONFIGS[name]
+
     def make(self, method: MethodLike) -> Method:
         """Return the parts of a method given in any form.
 

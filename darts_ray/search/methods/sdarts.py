@@ -22,6 +22,7 @@ from torch import Tensor
 
 from darts_ray.config.methods import SDartsConfig
 from darts_ray.nn.mixing import Mixing, softmax_mixing
+from darts_ray.search.edges import column_mask
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
 from darts_ray.space import SearchSpace
 
@@ -55,12 +56,14 @@ class Perturbed(Softmax):
             assert probe is not None
             fixed = {name: row.detach() for name, row in p.items()}
             delta = _attack(fixed, delta, eps, c.steps, probe)
-        # a column that an edge does not have stays 0
+        for name in p:
+            mask = column_mask(space, name, p[name])
+            delta[name] = delta[name] if mask is None else delta[name] * mask
         return Mixing({name: _normalise(p[name], delta[name]) for name in p})
 
 
 def _normalise(p: Tensor, delta: Tensor) -> Tensor:
-    q = torch.where(p > 0, p + delta, 0).clamp(0, 1)
+    q = (p + delta).clamp(0, 1)
     total = q.sum(-1, keepdim=True)
     return torch.where(total > 0, q / total.clamp_min(1e-12), p)
 
