@@ -18,10 +18,13 @@ from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import NO_AXIS, Record, SearchEntry
 from darts_ray.study.files.study import REPORT_FILE, Study, load_study
 from darts_ray.study.files.tables import alphas_of
+from darts_ray.study.plan.settings import settings_of
 from darts_ray.study.report.cell_drawing import draw_cell, label
 from darts_ray.study.report.figures import alpha_history, retrain_curves, search_curves
+from darts_ray.study.report.rank_figure import draw_ranks
+from darts_ray.study.report.robustness import Robustness, assess
 from darts_ray.study.report.statistics import Summary, summarise
-from darts_ray.study.report.summary import compare_settings, count, spread, summarise_settings
+from darts_ray.study.report.summary import count, spread, summarise_settings
 
 MAX_HISTORIES = 12
 """Heatmaps of this many searches go into the page; alphas.parquet has them all."""
@@ -102,7 +105,7 @@ def _context(study: Study) -> dict[str, Any]:
     measure = Measure.of(study.config.data)
     results = study.results.to_pandas()
     settings = summarise_settings(record)
-    compared, comparisons = compare_settings(settings, measure)
+    robustness = _robustness(study, results, measure)
     test = summarise(
         [e.metrics[measure.test] for e in record.retrain if measure.test in e.metrics]
     )
@@ -116,8 +119,8 @@ def _context(study: Study) -> dict[str, Any]:
         "winner_cells": _winner_cells(study.winner),
         "settings": settings,
         "selected": any(setting.select is not None for setting in settings),
-        "compared": compared,
-        "comparisons": comparisons,
+        "robustness": robustness,
+        "rank_figure": draw_ranks(robustness.ranks) if robustness.ranks else None,
         "candidates": _candidates(record, measure),
         "retrained": record.retrain,
         "test": test,
@@ -142,6 +145,18 @@ def _context(study: Study) -> dict[str, Any]:
         "interval": _interval,
         "label": label,
     }
+
+
+def _robustness(study: Study, results: pd.DataFrame, measure: Measure) -> Robustness:
+    config = study.config
+    space = None
+    if config.search is not None:
+        # why the first: an axis may be the space itself, and random cells need one
+        first = settings_of(config)[0].values
+        space = config.search_config(first, config.seeds[0]).search_space()
+    return assess(
+        study.record, results, measure, space, stops_early=config.tune.scheduler == "asha"
+    )
 
 
 def _winner_cells(winner: Genotype | None) -> dict[str, bytes]:

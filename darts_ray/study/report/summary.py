@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Record, SearchEntry
-from darts_ray.study.report.statistics import Comparison, Summary, compare, summarise
+from darts_ray.study.report.statistics import Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,6 @@ def summarise_settings(record: Record) -> list[SettingSummary]:
                 )
             )
     return summaries
-
-
-def compare_settings(
-    summaries: Sequence[SettingSummary], measure: Measure
-) -> tuple[str, list[Comparison]]:
-    """Compare settings pairwise on the select score, or without one on the search's score.
-
-    Returns:
-        What was compared, in words, and the comparisons.
-    """
-    selected = any(summary.select is not None for summary in summaries)
-    what = f"select {measure.name}" if selected else f"search validation {measure.name}"
-    scores = {
-        summary.setting: {
-            entry.seed: score
-            for entry in summary.entries
-            if (score := entry.select_score if selected else entry.validation) is not None
-        }
-        for summary in summaries
-    }
-    return what, compare(scores)
 
 
 def result_rows(record: Record, measure: Measure) -> tuple[dict[str, str], ...]:

@@ -17,6 +17,10 @@ SMALLEST_EFFECT = 0.01
 """In standard deviations; less would need more than 78,000 seeds."""
 
 
+LARGE_EFFECT = 2.0
+"""In standard deviations; five pairs would do, and the solver finds no root far above it."""
+
+
 @dataclass(frozen=True)
 class SeedsNeeded:
     """What the observed spread of paired differences says about the number of seeds.
@@ -67,5 +71,7 @@ def _seeds(effect: float) -> int | None:
     """Return the smallest number of pairs with a power of 80 %; None for next to no effect."""
     if effect < SMALLEST_EFFECT:
         return None
+    if effect > LARGE_EFFECT:
+        return MIN_FOR_TEST
     pairs = float(TTestPower().solve_power(effect, power=POWER, alpha=LEVEL))
     return max(MIN_FOR_TEST, math.ceil(pairs))

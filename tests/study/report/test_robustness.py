@@ -1,0 +1,140 @@
+"""Statistics over the seeds of a made-up study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from darts_ray.space import ConvGenotype, Edge, Genotype, spaces, zoo
+from darts_ray.study.files.measure import Measure
+from darts_ray.study.files.record import Record, SearchEntry
+from darts_ray.study.files.study import load_study
+from darts_ray.study.report.page import render_report
+from darts_ray.study.report.robustness import assess, distance, has_collapsed, mean_distance
+from tests.study.fabricated import image_config, search_outcome, write_study
+
+ACCURACY = Measure("accuracy", True)
+SKIPS = ConvGenotype(
+    [("skip_connect", 0), ("skip_connect", 1)],
+    [2],
+    [("max_pool_3x3", 0), ("skip_connect", 1)],
+    [2],
+)
+
+
+def entry(
+    setting: str, seed: int, score: float, *, epochs: int = 5, cell: Genotype
+) -> SearchEntry:
+    return SearchEntry(f"{setting}-{seed}", setting, seed, cell, score, 1, 100, epochs)
+
+
+def record(*entries: SearchEntry) -> Record:
+    return Record(search=tuple(entries))
+
+
+def test_collapse_is_counted_per_setting() -> None:
+    cells = [SKIPS, SKIPS, zoo["DARTS_V2"]]
+    found = assess(
+        record(*(entry("a", seed, 0.9, cell=cell) for seed, cell in enumerate(cells))),
+        load_frame(),
+        ACCURACY,
+        spaces["darts"],
+    )
+    (row,) = found.settings
+    assert row.collapsed is not None
+    assert (row.collapsed.count, row.collapsed.n, row.num_cells) == (2, 3, 2)
+    assert found.random_distance is not None
+    assert 0.5 < found.random_distance < 1
+
+
+def test_what_counts_as_collapsed() -> None:
+    assert has_collapsed(SKIPS)
+    assert not has_collapsed(zoo["DARTS_V2"])  # two of eight are skips
+    assert not has_collapsed(zoo["RECURRENT_DARTS_V1"])
+    assert has_collapsed(benchmark_cell("skip_connect", "avg_pool_3x3"))
+    assert not has_collapsed(benchmark_cell("nor_conv_1x1", "avg_pool_3x3"))
+
+
+def benchmark_cell(second: str, third: str) -> Genotype:
+    """A NAS-Bench-201 cell with one convolution and the given primitives."""
+    nodes = (
+        (Edge("nor_conv_3x3", 0),),
+        (Edge(second, 0), Edge("none", 1)),
+        (Edge("skip_connect", 0), Edge(third, 1), Edge("none", 2)),
+    )
+    return Genotype({"cell": nodes})
+
+
+def test_distance_counts_edges_that_differ() -> None:
+    other = ConvGenotype(
+        [("skip_connect", 0), ("sep_conv_3x3", 1)],
+        [2],
+        [("max_pool_3x3", 0), ("skip_connect", 1)],
+        [2],
+    )
+    assert distance(SKIPS, SKIPS) == 0
+    assert distance(SKIPS, other) == pytest.approx(1 / 4)
+    assert mean_distance([SKIPS, other, other]) == pytest.approx((1 / 4 + 1 / 4 + 0) / 3)
+    assert mean_distance([SKIPS]) is None
+
+
+def test_searches_that_were_stopped_early_stay_out() -> None:
+    entries = [
+        *(entry("a", seed, 0.9, cell=SKIPS) for seed in range(6)),
+        *(entry("b", seed, 0.5, cell=SKIPS) for seed in range(6)),
+        entry("b", 6, 0.99, epochs=1, cell=SKIPS),
+    ]
+    found = assess(record(*entries), load_frame(), ACCURACY, spaces["darts"], stops_early=True)
+    b = next(row for row in found.settings if row.setting == "b")
+    assert b.score is not None
+    assert (b.score.n, b.score.mean, b.num_stopped) == (6, 0.5, 1)
+    assert {item.verdict for item in found.comparisons} == {
+        "no verdict: searches were stopped early"
+    }
+    assert any("stopped early" in note for note in found.notes)
+    # without such a scheduler a search may have fewer epochs by its own rule, and counts
+    everything = assess(record(*entries), load_frame(), ACCURACY, spaces["darts"])
+    b = next(row for row in everything.settings if row.setting == "b")
+    assert b.score is not None
+    assert b.score.n == 7
+
+
+def test_random_cells_are_the_baseline() -> None:
+    found = assess(
+        record(
+            *(entry("method=darts", seed, 0.95, cell=SKIPS) for seed in range(3)),
+            *(entry("method=random", seed, 0.90, cell=SKIPS) for seed in range(3)),
+        ),
+        load_frame(),
+        ACCURACY,
+        spaces["darts"],
+    )
+    assert found.baseline == "method=random"
+    darts, random = found.settings
+    assert darts.improvement == pytest.approx(100 * 0.05 / 0.9)
+    assert random.improvement is None
+
+
+def test_the_page_answers_how_sure_it_is(tmp_path: Path) -> None:
+    config = image_config(
+        tmp_path,
+        seeds=list(range(6)),
+        search={"epochs": 4, "optim": {"xi": {"grid": [0.1, 0.2, 0.3]}, "order": "unrolled"}},
+        select=None,
+        retrain=None,
+        export=None,
+    )
+    outcomes = [
+        search_outcome(f"t{xi}-{seed}", f"xi={xi}", seed, 4)
+        for xi in (0.1, 0.2, 0.3)
+        for seed in range(6)
+    ]
+    page = render_report(load_study(write_study(config, outcomes).uri))
+    for text in ("How sure is that?", "Holm-adjusted", "critical difference", "seeds for 80 %"):
+        assert text in page
+
+
+def load_frame() -> pd.DataFrame:
+    return pd.DataFrame({"stage": [], "trial": [], "epoch": []})
