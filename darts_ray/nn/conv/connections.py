@@ -1,7 +1,6 @@
 """What surrounds the operations of the edges that leave one state.
 
-A connection decides which channels the operations see, and what else an edge carries. Its
-settings that change from epoch to epoch are attributes, shared by all states of a supernet.
+Settings that change from epoch to epoch are attributes, shared by all states of a supernet.
 """
 
 from __future__ import annotations
@@ -174,9 +173,7 @@ def _shuffled(total: Tensor | None, rest: Tensor) -> Tensor:
 
 
 class AuxiliarySkip(Direct):
-    """DARTS- (Chu et al. 2021): every edge carries its input as well, `y_e = ops(x) + beta * x`.
-
-    Where the stride is 2, x is reduced by a FactorizedReduce that belongs to the edge.
+    """DARTS- (Chu et al. 2021): `y_e = ops(x) + beta * x`, at stride 2 with a FactorizedReduce.
 
     Attributes:
         beta: to be set for each epoch; 1 at first.
@@ -209,16 +206,14 @@ class AuxiliarySkip(Direct):
         outputs: list[Tensor | None] = []
         for edge, (total, aux) in enumerate(zip(sums, carried, strict=True)):
             factor = self.beta if edge_weights is None else self.beta * edge_weights[edge]
-            addend = factor * aux
-            outputs.append(addend if total is None else total + addend)
+            outputs.append(factor * aux if total is None else total + factor * aux)
         return outputs
 
 
 class EdgeDropPath(Direct):
     """Drop path on the output of each mixed op (Zela et al. 2020), in training only.
 
-    Each sample of each edge is dropped with the given probability, and scaled up otherwise. Draws
-    come from the generator of the state's device, so that a resumed run repeats them.
+    Draws come from the generator of the state's device, so that a resumed run repeats them.
 
     Attributes:
         probability: to be set for each epoch; 0 at first.
