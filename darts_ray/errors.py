@@ -37,6 +37,10 @@ class StudyError(DartsError):
     exit_code = 2
 
 
+class DamagedFileError(StudyError):
+    """A file of a study is cut short or altered; what it said can be made anew from the trials."""
+
+
 class TrackingError(DartsError):
     """A tracking server that was named in the configuration does not answer."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from darts_ray.config.base import (
     Fraction,
@@ -15,29 +15,19 @@ from darts_ray.config.base import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Seed,
 )
 from darts_ray.config.data import DataConfig
 from darts_ray.config.messages import explain
 from darts_ray.config.recipes import complete_training
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
 from darts_ray.config.search import SearchConfig
+from darts_ray.config.seeds import Seeds
 from darts_ray.config.space import SpaceConfig
 from darts_ray.errors import ConfigError
 
 AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
 FOLLOWERS = {"optim.weight_lr_min": "optim.weight_lr"}
 """Search values that are derived from another one where they are not given."""
-
-
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed is listed twice")
-    return seeds
-
-
-# why distinct: trials are named by their seed, and one name stands for one trial
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 @dataclass(frozen=True)

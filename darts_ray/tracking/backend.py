@@ -234,12 +234,14 @@ class RunStore:
 
     def _log_artifact(self, runs: _Runs, event: Event) -> None:
         file = self._spool.attachment(event["attachment"])
+        if not file.exists():
+            raise LookupError(f"{file} is gone from the queue")
         folder = event["folder"] or None
         self._client.log_artifact(runs[event["trial"]].run_id, str(file), folder)
 
     def _register_onnx(self, runs: _Runs, event: Event) -> None:
         if self._load_onnx is None:
-            raise ValueError("register_onnx: StudyTracker was made without load_onnx")
+            raise LookupError("register_onnx: StudyTracker was made without load_onnx")
         self.versions[event["digest"]] = register(
             self._client,
             self._load_onnx(self._spool.attachment(event["attachment"])),

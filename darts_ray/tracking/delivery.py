@@ -17,10 +17,18 @@ _BATCH = 500
 _MAX_ATTEMPTS = 4
 _FIRST_PAUSE_S = 1.0
 _MAX_PAUSE_S = 30.0
+_REFUSALS = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "NOT_IMPLEMENTED",
+    "PERMISSION_DENIED",
+    "RESOURCE_DOES_NOT_EXIST",
+)
 
 
 class Delivery:
-    """Delivers in order; waits while the server is away, drops what the server refuses.
+    """Delivers in order; waits while the server is away, drops only what it refuses.
 
     Args:
         spool: the queue.
@@ -37,6 +45,7 @@ class Delivery:
         self._outages = 0
         self._wait_s = 0.0
         self._seen: set[tuple[str, str]] = set()
+        self._aside: set[str] = set()
 
     def put(self, event: Event) -> None:
         """Queue an event; a full disk costs the event, not the study."""
@@ -103,18 +112,32 @@ class Delivery:
                     # A queue that was closed may be open again elsewhere: hands off.
                     if not self._deliver(event) or self._stopping:
                         return
-                self.spool.mark_delivered(group)
+                self.spool.mark_delivered(group, keep=self._aside)
 
     def _deliver(self, event: Event) -> bool:
-        """Return whether the event is done with: written, or refused by a server that is there."""
+        """Return whether the next event may go: this one is written, refused or set aside.
+
+        Only a refusal is final. Everything else waits: an event with a file at the end of the
+        queue, as the artifact store or the registry may be down alone, any other in its place.
+        """
+        attachment = event.get("attachment")
+        if attachment in self._aside:  # once round the queue
+            self._aside.clear()
+            self._note_outage(ConnectionError("the artifact store or the registry fails"))
+            return False
         for attempt in range(_MAX_ATTEMPTS):
             try:
                 self.store.apply(event)
             except Exception as error:  # no tracking error may end the study or this thread
-                if _is_refusal(error) or attempt == _MAX_ATTEMPTS - 1:
+                if _is_refusal(error):
                     self._warn_once(event["op"], error)
                     return True
-                if not self.store.answers():
+                answers = self.store.answers()
+                if answers and attachment is not None and attempt:
+                    self.spool.append(event)
+                    self._aside.add(attachment)
+                    return True
+                if not answers or attempt == _MAX_ATTEMPTS - 1:
                     self._note_outage(error)
                     return False
             else:
@@ -153,7 +176,7 @@ class Delivery:
 def _is_refusal(error: Exception) -> bool:
     """Whether trying again cannot help: what the event speaks of is invalid or unknown."""
     code = getattr(error, "error_code", None)
-    return isinstance(error, LookupError) or code == "INVALID_PARAMETER_VALUE"
+    return isinstance(error, LookupError | TypeError) or code in _REFUSALS
 
 
 def _group(queued: list[Queued]) -> Iterator[list[Queued]]:

@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,8 +111,8 @@ class Spool:
                 self.mark_delivered([Queued({}, end)])
         return queued
 
-    def mark_delivered(self, queued: list[Queued]) -> None:
-        """Forget the oldest events and their attachments."""
+    def mark_delivered(self, queued: list[Queued], keep: Collection[str] = ()) -> None:
+        """Forget the oldest events and their attachments, but for those that others need."""
         position = queued[-1].end
         with self._lock:
             if position >= self._events.stat().st_size:
@@ -122,7 +123,7 @@ class Spool:
             self._position = position
             _write_atomically(self._delivered, str(position))
         for event, _ in queued:
-            if "attachment" in event:
+            if "attachment" in event and event["attachment"] not in keep:
                 shutil.rmtree(self.attachment(event["attachment"]).parent, ignore_errors=True)
 
     def _read_position(self) -> int:

@@ -201,15 +201,15 @@ class StudyTracker:
             delivery.stop()
         return delivered
 
-    def state(self) -> dict[str, Any]:
-        """Return what identifies the study's runs, for a driver checkpoint."""
-        return {"study_id": self._delivery.spool.study_id}
+    @property
+    def study_id(self) -> str:
+        """Identifies the study's runs on the server; a study keeps it in its own folder."""
+        return self._delivery.spool.study_id
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up the runs that `state` identifies, should the folder have been lost."""
-        spool = self._delivery.spool
-        if spool.study_id != state["study_id"]:
-            spool.study_id = state["study_id"]
+    @study_id.setter
+    def study_id(self, value: str) -> None:
+        if self.study_id != value:
+            self._delivery.spool.study_id = value
 
     @property
     def _delivery(self) -> Delivery:

@@ -64,13 +64,5 @@ class MLflowStudyCallback(LoggerCallback):
             if trial.trial_id in self._configs and trial.trial_id not in self._ended:
                 self._tracker.end_trial(self._id(trial), "KILLED")
 
-    def get_state(self) -> dict[str, Any]:
-        """Return what finds the study's runs again."""
-        return {"tracker": self._tracker.state()}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take up the runs of an earlier driver; Ray calls this before `setup`."""
-        self._tracker.restore(state["tracker"])
-
     def _id(self, trial: Trial) -> str:
         return f"{self._stage}/{trial.trial_id}"

@@ -77,14 +77,39 @@ def test_a_refused_event_does_not_hold_up_the_others(
     ]
 
 
-def test_an_event_that_a_live_server_cannot_take_is_given_up(
+def test_only_a_refusal_is_final_everything_else_waits(
     delivery: Delivery, store: FakeStore
 ) -> None:
     store.broken["b"] = RuntimeError("internal error")
     for op in "abc":
         delivery.put({"op": op})
+    assert not delivery.flush(10)
+    assert store.operations == ["a"]
+    store.broken.clear()
     assert delivery.flush(10)
-    assert store.operations == ["a", "c"]
+    assert store.operations == ["a", "b", "c"]
+
+
+def test_artifact_store_that_is_down_alone_holds_up_nothing_else_and_loses_nothing(
+    delivery: Delivery, store: FakeStore, tmp_path: Path
+) -> None:
+    store.broken["log_artifact"] = OSError("no bucket")
+    kept = [delivery.spool.attach(b"x", name) for name in ("f", "g")]
+    delivery.put({"op": "a"})
+    for attachment in kept:
+        delivery.put({"op": "log_artifact", "attachment": attachment})
+        delivery.put({"op": "b"})
+    assert not delivery.flush(10)
+    assert store.operations == ["a", "b", "b"]
+    delivery.stop()
+    assert all(delivery.spool.attachment(attachment).exists() for attachment in kept)
+
+    other = FakeStore()
+    resumed = Delivery(Spool(tmp_path), other)  # type: ignore[arg-type]
+    assert resumed.flush(10)
+    resumed.stop()
+    assert other.operations == ["log_artifact", "log_artifact"]
+    assert not any(resumed.spool.attachment(attachment).exists() for attachment in kept)
 
 
 def test_epochs_that_piled_up_go_as_one_request_per_trial(

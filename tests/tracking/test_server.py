@@ -14,6 +14,7 @@ import pytest
 from darts_ray.config import ResourcesSection
 from darts_ray.errors import ConfigError, TrackingError
 from darts_ray.study import load_study, run_study
+from darts_ray.study.plan.settings import search_trials
 from darts_ray.study.run import stages
 from darts_ray.tracking import StudyTracker, check_server, sqlite_uri
 from darts_ray.tracking.server import resolve_uri
@@ -117,16 +118,17 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
     assert "MLflow does not answer" in caplog.text
 
     results = load_study(result.folder).results.to_pandas()
+    trials = search_trials(study)
     reader = Reader(server.uri, "outage")
     runs = reader.runs()
-    assert set(runs) == {"study", "search/search-000", "search/search-001"}
+    assert set(runs) == {"study", *(f"search/{trial.name}" for trial in trials)}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for seed in (0, 1):
         undisturbed = StubRun(study.search_config({}, seed), log=False)
         expected = [undisturbed.run_epoch()["validation_accuracy"] for _ in range(12)]
         rows = results[results.seed == seed]
         assert rows.validation_accuracy.tolist() == expected
-        history = reader.history(runs[f"search/search-00{seed}"], "validation_accuracy")
+        history = reader.history(runs[f"search/{trials[seed].name}"], "validation_accuracy")
         assert history == list(enumerate(expected, start=1))
 
 

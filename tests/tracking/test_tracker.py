@@ -223,11 +223,11 @@ def test_copies_of_a_tracker_share_one_queue(folder: Path, reader: Reader) -> No
     assert history == [(epoch, 1.0) for epoch in range(1, 21)]
 
 
-def test_state_finds_the_runs_when_the_queue_folder_is_lost(folder: Path, reader: Reader) -> None:
-    state = make_tracker(folder).state()
+def test_the_study_id_finds_the_runs_of_a_lost_queue(folder: Path, reader: Reader) -> None:
+    study_id = make_tracker(folder).study_id
     run_id = reader.runs()["study"].info.run_id
     lost = StudyTracker(sqlite_uri(folder), "experiment", "my-study", folder / "other-queue")
-    lost.restore(state)
+    lost.study_id = study_id
     lost.start_study({})
     assert lost.flush()
     assert lost.run_id == run_id

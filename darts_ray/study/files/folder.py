@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from darts_ray.config import StudyConfig
 from darts_ray.encoding import NotTextError, decode_text
-from darts_ray.errors import StudyError
+from darts_ray.errors import DamagedFileError, StudyError
 from darts_ray.location import absolute_location, child_location, with_patience
 from darts_ray.study.files.lease import Lease
 
@@ -104,7 +104,9 @@ class StudyFolder:
         try:
             return decode_text(self.read_bytes(name))
         except NotTextError as error:
-            raise StudyError(f"{self.child(name)}: is cut short or altered ({error}).") from error
+            raise DamagedFileError(
+                f"{self.child(name)}: is cut short or altered ({error})."
+            ) from error
 
     def read_table(self, name: str, dictionaries: Sequence[str] = ()) -> pa.Table:
         """Return a Parquet file's content; named text columns as dictionaries, to save memory.
@@ -116,7 +118,7 @@ class StudyFolder:
         try:
             return pq.read_table(content, read_dictionary=list(dictionaries))
         except (pa.ArrowException, OSError) as error:
-            raise StudyError(
+            raise DamagedFileError(
                 f"{self.child(name)}: is cut short or altered ({_first_line(error)}). The trials"
                 f" are untouched; `darts-ray resume {self}` writes it anew from them."
             ) from error

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
-from darts_ray.errors import StudyError
+from darts_ray.errors import DamagedFileError, StudyError
 from darts_ray.space import Genotype, fingerprint
 from darts_ray.study.files.exported import Exported
 
@@ -166,6 +166,10 @@ class Record:
         }
         return replace(self, stages=undone).with_stage(stage, num_trials=num_trials)
 
+    def with_aliases(self, aliases: Mapping[str, str]) -> Record:
+        """Return the record with the names that an older version gave to searches."""
+        return replace(self, aliases=aliases)
+
     def with_winner(self, winner: Winner) -> Record:
         """Return the record with a winner; what belongs to another cell goes in the same step."""
         if self.winner is None or self.winner.genotype == winner.genotype:
@@ -212,8 +216,8 @@ def record_from_json(text: str, place: str) -> Record:
         raise _damaged(place, str(error)) from error
 
 
-def _damaged(place: str, reason: str) -> StudyError:
-    return StudyError(
+def _damaged(place: str, reason: str) -> DamagedFileError:
+    return DamagedFileError(
         f"{place}: is cut short or altered ({reason}). The trials are untouched;"
         " `darts-ray resume` writes it anew from them."
     )

@@ -168,7 +168,9 @@ def read_record(folder: StudyFolder) -> Record:
     """
     if not folder.has(RECORD_FILE):
         return Record()
-    return record_from_json(folder.read_text(RECORD_FILE), folder.child(RECORD_FILE))
+    # why: bytes that are no text are one more way of being damaged
+    text = folder.read_bytes(RECORD_FILE).decode("utf-8", errors="replace")
+    return record_from_json(text, folder.child(RECORD_FILE))
 
 
 def write_record(folder: StudyFolder, record: Record) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -74,19 +75,46 @@ def setting_text(values: Mapping[str, Any]) -> str:
     return ", ".join(parts) or NO_AXIS
 
 
-def search_trials(config: StudyConfig) -> list[TrialSpec]:
-    """Return one trial per setting and seed."""
-    pairs = [(setting, seed) for setting in settings_of(config) for seed in config.seeds]
-    digits = max(3, len(str(len(pairs) - 1)))
-    return [
-        TrialSpec(
-            name=f"search-{index:0{digits}d}",
-            config=config.search_config(setting.values, seed).model_dump(mode="json"),
-            setting=setting.text,
-            seed=seed,
-        )
-        for index, (setting, seed) in enumerate(pairs)
-    ]
+def search_trials(
+    config: StudyConfig, aliases: Mapping[str, str] | None = None
+) -> list[TrialSpec]:
+    """Return one trial per setting and seed, named by what it computes and not by its place.
+
+    So seeds and settings may be added to a study without renaming what it has.
+
+    Args:
+        config: the study.
+        aliases: other names of some trials, by the name that follows from their content.
+    """
+    names = aliases or {}
+    trials: dict[str, TrialSpec] = {}
+    for setting in settings_of(config):
+        for seed in config.seeds:
+            search = config.search_config(setting.values, seed)
+            # why without defaults: an option that a later version adds renames nothing
+            content = search.model_dump(
+                mode="json", exclude={"data", "seed"}, exclude_defaults=True
+            )
+            text = json.dumps(content, sort_keys=True)
+            name = f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}_seed-{seed}"
+            values = search.model_dump(mode="json")
+            trials[name] = TrialSpec(names.get(name, name), values, setting.text, seed)
+    return list(trials.values())
+
+
+def old_names(config: StudyConfig, begun: Mapping[tuple[str, int], str]) -> dict[str, str]:
+    """Return the names that version 0.1 gave to a study's searches, by those of today.
+
+    Args:
+        config: the study.
+        begun: names that are known, by setting and seed; others follow from the place in the plan.
+    """
+    trials = search_trials(config)
+    digits = max(3, len(str(len(trials) - 1)))
+    if not begun:
+        return {trial.name: f"search-{i:0{digits}d}" for i, trial in enumerate(trials)}
+    keyed = ((trial.name, begun.get((trial.setting, trial.seed))) for trial in trials)
+    return {name: old for name, old in keyed if old is not None}
 
 
 def select_trials(config: StudyConfig, found: Sequence[Candidate]) -> list[TrialSpec]:

@@ -7,15 +7,16 @@ from typing import Any
 from darts_ray.config import StudyConfig
 from darts_ray.errors import StudyError
 from darts_ray.study.files.folder import StudyFolder
-from darts_ray.study.files.study import STUDY_FILE, read_record, read_study_file
-from darts_ray.study.plan.settings import search_trials
+from darts_ray.study.files.study import STUDY_FILE, read_study_file
+from darts_ray.study.run.changes import check_growth, refused_changes
+from darts_ray.study.run.recovery import begun_stages
 
 
 def admit(folder: StudyFolder, config: StudyConfig, goes_on: bool) -> dict[str, Any] | None:
     """Check that a study may use a folder; write nothing.
 
-    Sections may be added and stages that have not begun may be changed, as may resources,
-    retries and tracking; what finished trials were made with may not.
+    Sections and trials may be added, and `changes.CLASSES` says which fields may change when;
+    what trials that have begun were made with may not.
 
     Args:
         folder: the study's folder.
@@ -44,7 +45,10 @@ def admit(folder: StudyFolder, config: StudyConfig, goes_on: bool) -> dict[str, 
             " choose another name (--set name=...) or output (--set output=...), or delete the"
             " folder."
         )
-    changed = _changes(known, config, set(read_record(folder).stages))
+    begun = begun_stages(folder)
+    changed = refused_changes(known, config, begun)
+    if "search" in begun:
+        check_growth(known, config, folder)
     if changed:
         raise StudyError(
             f"{folder} holds a study that differs in: {', '.join(changed)}. Continue it as it was"
@@ -52,25 +56,3 @@ def admit(folder: StudyFolder, config: StudyConfig, goes_on: bool) -> dict[str, 
             " (--set name=...)."
         )
     return provenance
-
-
-def _changes(known: StudyConfig, config: StudyConfig, begun: set[str]) -> list[str]:
-    """Name the sections that finished trials depend on and that differ."""
-    changed = []
-    # why: the same data may have moved; their fingerprint is compared by the caller
-    places = {"path", "cache_dir", "download", "workers"}
-    if known.data.model_dump(exclude=places) != config.data.model_dump(exclude=places):
-        changed.append("data")
-    if "search" in begun and _searches(known) != _searches(config):
-        changed.append("search, seeds or tune.num_samples")
-    for stage in ("select", "retrain"):
-        if stage in begun and getattr(known, stage) != getattr(config, stage):
-            changed.append(stage)
-    return changed
-
-
-def _searches(config: StudyConfig) -> list[dict[str, Any]]:
-    if config.search is None:
-        return []
-    trials = search_trials(config)
-    return [{k: v for k, v in trial.config.items() if k != "data"} for trial in trials]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 from darts_ray.config import StudyConfig
 from darts_ray.data import open_data
 from darts_ray.errors import ConfigError, DartsError, DataError
-from darts_ray.export import load_proto
 from darts_ray.space import Genotype
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
@@ -22,7 +19,6 @@ from darts_ray.study.files.study import (
     REPORT_FILE,
     load_study,
     provenance_now,
-    read_record,
     read_study_file,
     resolve_paths,
     write_study_file,
@@ -31,14 +27,10 @@ from darts_ray.study.plan.estimate import num_trials
 from darts_ray.study.plan.probe import check_fits
 from darts_ray.study.report.summary import result_rows
 from darts_ray.study.run.admission import admit
+from darts_ray.study.run.recovery import bring_up_to_date
 from darts_ray.study.run.stages import StageRunner
-from darts_ray.tracking import StudyTracker, sqlite_uri
+from darts_ray.study.run.tracked import deliver_again, identify, open_tracker, tracked
 from darts_ray.tune import preflight, start_ray
-
-TRACKING_FOLDER = ".tracking"
-"""Where inside a local study folder what MLflow has not yet received is kept."""
-
-logger = logging.getLogger("darts_ray.study")
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ def run_study(
     folder = StudyFolder.of(config)
     wanted = _wanted_stages(config, stages)
     goes_on = resume or wanted[0] != _wanted_stages(config, None)[0]
-    tracker = _tracker(config, folder)
+    tracker = open_tracker(config, folder)
     admit(folder, config, goes_on)
     with ExitStack() as stack:
         # why: before anything that takes long, such as a Ray of its own
@@ -116,7 +108,11 @@ def run_study(
         # why: admitted again under the lock, as another driver may have come first
         before = admit(folder, config, goes_on)
         data = open_data(config.data)
-        pending = pending_stages(read_record(folder), wanted, named=stages is not None)
+        record = Record()
+        if before is not None:
+            known, _ = read_study_file(folder)
+            record = bring_up_to_date(folder, known, config, say)
+        pending = pending_stages(record, wanted, named=stages is not None)
         for stage in wanted:
             if stage not in pending:
                 say(f"{stage}: was done before")
@@ -132,9 +128,12 @@ def run_study(
                 f" {data.info.fingerprint}, then {provenance['data_fingerprint']}). Put the"
                 " original data back, or begin a new study under another name."
             )
+        is_lost = tracker is not None and identify(tracker, provenance)
         write_study_file(folder, config, provenance)
-        stack.enter_context(_tracked(tracker, config))
+        stack.enter_context(tracked(tracker, config))
         runner = StageRunner(load_study(folder), data, tracker=tracker, quiet=quiet, say=say)
+        if tracker is not None and is_lost:
+            deliver_again(tracker, load_study(folder))
         for stage in pending:
             try:
                 runner.run(stage)
@@ -204,58 +203,6 @@ def _wanted_stages(config: StudyConfig, stages: Sequence[str] | None) -> list[st
     if not chosen:
         raise ConfigError(f"The configuration has no section for {', '.join(stages or ())}.")
     return chosen
-
-
-def _tracker(config: StudyConfig, folder: StudyFolder) -> StudyTracker | None:
-    """Return the study's tracker, which does nothing before it is used.
-
-    Raises:
-        ConfigError: the default SQLite file is not possible.
-    """
-    section = config.tracking
-    if not section.enabled:
-        return None
-    uri = section.uri
-    if uri is None:
-        if not folder.is_local:
-            raise ConfigError(
-                "tracking.uri: the default, an SQLite file in the output folder, needs a local"
-                f" output and not {config.output}. Name a tracking server, or set"
-                " tracking.enabled=false."
-            )
-        uri = sqlite_uri(Path(config.output))
-    if folder.is_local:
-        queue = Path(folder.child(TRACKING_FOLDER))
-    else:
-        digest = hashlib.sha256(folder.uri.encode()).hexdigest()[:16]
-        queue = Path.home() / ".cache" / "darts_ray" / "tracking" / digest
-    experiment = section.experiment or config.name
-    return StudyTracker(uri, experiment, config.name, queue, load_onnx=load_proto)
-
-
-@contextmanager
-def _tracked(tracker: StudyTracker | None, config: StudyConfig) -> Iterator[None]:
-    """Open the study's run while the block runs, and close it as the block ends."""
-    if tracker is None:
-        yield
-        return
-    tracker.start_study(config.model_dump(mode="json", exclude_none=True))
-    try:
-        yield
-        tracker.end_study("FINISHED")
-    except KeyboardInterrupt:
-        tracker.end_study("KILLED")
-        raise
-    except BaseException:
-        tracker.end_study("FAILED")
-        raise
-    finally:
-        if not tracker.close():
-            logger.warning(
-                "MLflow at %s has not received everything yet; `darts-ray resume` delivers the"
-                " rest when it is back",
-                tracker.uri,
-            )
 
 
 def _result(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -28,7 +26,7 @@ from darts_ray.study.files.study import (
     read_alphas,
     write_record,
 )
-from darts_ray.study.files.tables import alphas_of, alphas_table, replace_stage, results_table
+from darts_ray.study.files.tables import alphas_table, replace_stage, results_table
 from darts_ray.study.plan.probe import num_parameters
 from darts_ray.study.plan.settings import (
     retrain_trials,
@@ -37,16 +35,14 @@ from darts_ray.study.plan.settings import (
     setting_text,
     settings_of,
 )
-from darts_ray.study.report.cell_drawing import draw_cell
-from darts_ray.study.report.figures import alpha_history
 from darts_ray.study.report.page import write_report
 from darts_ray.study.run.exporting import (
     INT8_FILE,
-    NETWORK_FILE,
     ONNX_FILE,
     WEIGHTS_FILE,
     export_network,
 )
+from darts_ray.study.run.tracked import log_figures, log_weights, settled
 from darts_ray.tracking import StudyTracker
 from darts_ray.tune import (
     LiveView,
@@ -60,8 +56,6 @@ from darts_ray.tune import (
 from darts_ray.tune.reading import read_outcomes
 
 EXPORTED_FILES = (WEIGHTS_FILE, ONNX_FILE, INT8_FILE)
-MAX_FIGURES = 12
-"""Searches whose cells and alphas are drawn for the tracking server; a picture takes a while."""
 
 
 class StageRunner:
@@ -109,22 +103,19 @@ class StageRunner:
             self._tracker.start_stage(stage)
         self._say(f"{stage}: starts")
         started = time.monotonic()
-        if stage == "search":
-            self._search()
-        elif stage == "select":
-            self._select()
-        elif stage == "retrain":
-            self._retrain()
-        elif stage == "export":
-            self._export()
-        else:
-            self._report()
+        {
+            "search": self._search,
+            "select": self._select,
+            "retrain": self._retrain,
+            "export": self._export,
+            "report": self._report,
+        }[stage]()
         if stage not in TRAINING_STAGES:
             self._note_time(stage, time.monotonic() - started, finished=True)
             write_record(self.folder, self.record)
 
     def _search(self) -> None:
-        trials = search_trials(self.config)
+        trials = search_trials(self.config, self.record.aliases)
         epochs = max(int(trial.config["epochs"]) for trial in trials)
         info = self._data.info
 
@@ -143,7 +134,8 @@ class StageRunner:
         # why: also before a select stage, so that a study without any finished search ends here
         winner = entries.choose_winner(self.record.search, self._measure, selected=False)
         self._finish("search", winner if self.config.select is None else None)
-        self._log_figures()
+        if self._tracker is not None:
+            log_figures(self._tracker, self.record, read_alphas(self.folder))
 
     def _select(self) -> None:
         self._need("search")
@@ -179,19 +171,9 @@ class StageRunner:
             self.record = replace(self.record, retrain=entries.retrain_entries(outcomes))
 
         self._train("retrain", RetrainTrainable, trials, section.epochs, take)
-        self._log_weights()
+        if self._tracker is not None:
+            log_weights(self._tracker, self.folder, self.record)
         self._finish("retrain", None)
-
-    def _log_weights(self) -> None:
-        """Keep every trained network, with its genotype, in its run."""
-        if self._tracker is None:
-            return
-        for entry in self.record.retrain:
-            with tempfile.TemporaryDirectory() as temporary:
-                weights = Path(temporary, NETWORK_FILE)
-                content = self.folder.read_bytes(f"{entry.checkpoint}/{NETWORK_FILE}")
-                weights.write_bytes(content)
-                self._tracker.log_checkpoint(f"retrain/{entry.trial}", weights)
 
     def _export(self) -> None:
         self._need("retrain")
@@ -216,6 +198,9 @@ class StageRunner:
             self._say(f"export: no int8 file was written: {exported.int8.error}")
 
     def _report(self) -> None:
+        if self._tracker is not None and self.record.export is not None:
+            exported = settled(self._tracker, self.folder, self.config, self.record.export)
+            self.record = replace(self.record, export=exported)
         self._note_time("report", 0.0, finished=True)
         write_record(self.folder, self.record)
         place = write_report(self.folder.uri)
@@ -311,16 +296,3 @@ class StageRunner:
                 f"{self.folder}: the stage {stage} has to be finished first; run it with"
                 f" `darts-ray resume {self.folder}`, or a whole study with `darts-ray study`."
             )
-
-    def _log_figures(self) -> None:
-        """Give the tracked searches pictures of their cells and alphas."""
-        if self._tracker is None:
-            return
-        alphas = read_alphas(self.folder)
-        for entry in self.record.search[:MAX_FIGURES]:
-            rows = alphas_of(alphas, entry.trial)
-            for cell in entry.genotype.cells:
-                trial = f"search/{entry.trial}"
-                self._tracker.log_artifact(trial, f"{cell}.svg", draw_cell(entry.genotype, cell))
-                heatmap = alpha_history(rows, entry.genotype, cell)
-                self._tracker.log_artifact(trial, f"alphas_{cell}.png", heatmap)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from darts_ray.config import StudyConfig
+from darts_ray.config import StudyConfig, build_config
 from darts_ray.errors import ConfigError
 from darts_ray.space import zoo
 from darts_ray.study.files.entries import Candidate
@@ -22,7 +22,8 @@ def study(search: dict[str, Any], **changes: Any) -> StudyConfig:
 def test_grid_times_seeds() -> None:
     config = study({"optim": {"order": {"grid": ["first", "unrolled"]}}, "epochs": {"grid": [2]}})
     trials = search_trials(config)
-    assert [trial.name for trial in trials] == [f"search-{i:03d}" for i in range(4)]
+    assert [trial.name.partition("_")[2] for trial in trials] == ["seed-3", "seed-5"] * 2
+    assert len({trial.name for trial in trials}) == 4
     assert [trial.seed for trial in trials] == [3, 5, 3, 5]
     assert [trial.setting for trial in trials][::2] == [
         "order=first, epochs=2",
@@ -82,3 +83,31 @@ def test_trainings_are_named_by_their_cell() -> None:
     assert first.name != other.name
     assert first.config["test_at_end"]
     assert first.config["seed"] == 7
+
+
+def test_a_trial_keeps_its_name_whatever_is_planned_around_it() -> None:
+    few = study({"epochs": 2, "optim": {"order": {"grid": ["unrolled"]}}}, seeds=[5])
+    more = study(
+        {"epochs": {"grid": [2, 3]}, "optim": {"order": {"grid": ["first", "unrolled"]}}},
+        seeds=[0, 5],
+    )
+    without_axis = study({"epochs": 2, "optim": {"order": "unrolled"}}, seeds=[5])
+    names = {trial.name: trial.config for trial in search_trials(more)}
+    assert len(names) == 8
+    for config in (few, without_axis):
+        (trial,) = search_trials(config)
+        assert names[trial.name] == trial.config
+
+
+@pytest.mark.parametrize("seeds", ["2..4", {"first": 2, "count": 3}, [2, 3, 4]])
+def test_spellings_of_seeds(seeds: Any) -> None:
+    config = study({}, seeds=seeds, select={"seeds": seeds})
+    assert config.seeds == (2, 3, 4)
+    assert config.select is not None
+    assert config.select.seeds == (2, 3, 4)
+
+
+@pytest.mark.parametrize("seeds", [10, "4..2", "ten", {"first": 1}, {"count": "x"}, []])
+def test_other_spellings_of_seeds_say_what_to_write(seeds: Any) -> None:
+    with pytest.raises(ConfigError, match=r"seeds.*(0\.\.49|at least 1)"):
+        build_config({"name": "s", "seeds": seeds, "search": {}}, "here")

@@ -12,6 +12,7 @@ import pytest
 from darts_ray.config import ResourcesSection, StudyConfig
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import RetrainEntry
+from darts_ray.study.plan.settings import search_trials
 from darts_ray.tune import TrialOutcome, TrialSpec
 from tests.study.fabricated import failed_outcome, search_outcome, training_outcome
 
@@ -40,6 +41,11 @@ def tiny(output: Path | str, **changes: Any) -> StudyConfig:
         **changes,
     }
     return StudyConfig.model_validate(values)
+
+
+def searches(config: StudyConfig) -> list[str]:
+    """Return the names of a study's searches."""
+    return [trial.name for trial in search_trials(config)]
 
 
 class FakeRay:

@@ -21,7 +21,7 @@ from darts_ray.study.files.record import (
 from darts_ray.study.plan.settings import retrain_trials
 from darts_ray.study.run.driver import pending_stages
 from tests.study.fabricated import search_outcome
-from tests.study.run.conftest import FakeRay, tiny
+from tests.study.run.conftest import FakeRay, searches, tiny
 
 
 def tables(folder: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
@@ -85,11 +85,12 @@ def test_finished_study_is_not_repeated(tmp_path: Path, ray: FakeRay) -> None:
 
 
 def test_failed_search_is_reported_and_tried_again_at_resume(tmp_path: Path, ray: FakeRay) -> None:
-    ray.failing = {"search-001"}
+    lost = searches(tiny(tmp_path))[1]
+    ray.failing = {lost}
     ray.scores = lambda spec: 0.99 if spec.config["genotype"] == late else 0.5
     late = json.loads(search_outcome("search-001", "-", 1, 2).history[-1]["genotype"])
     first = run_study(tiny(tmp_path))
-    assert [entry["trial"] for entry in first.failed] == ["search-001"]
+    assert [entry["trial"] for entry in first.failed] == [lost]
     assert first.failed[0]["error"] == "RuntimeError: <boom>"
     assert first.rows[0]["seeds"] == "1 of 2"
     ray.failing = set()
@@ -106,7 +107,7 @@ def test_failed_search_is_reported_and_tried_again_at_resume(tmp_path: Path, ray
 
 
 def test_nothing_to_go_on_with(tmp_path: Path, ray: FakeRay) -> None:
-    ray.failing = {"search-000", "search-001"}
+    ray.failing = set(searches(tiny(tmp_path)))
     with pytest.raises(TrialsFailedError, match="none of the searches"):
         run_study(tiny(tmp_path))
     record = load_study(tmp_path / "tiny").record

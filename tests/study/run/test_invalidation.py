@@ -8,10 +8,9 @@ import pytest
 
 from darts_ray.study import load_study, resume_study, run_study
 from darts_ray.study.files.record import Record, cell_name
-from darts_ray.study.plan.settings import search_trials
 from darts_ray.study.run import stages
 from tests.study.fabricated import search_outcome
-from tests.study.run.conftest import FakeRay, tiny
+from tests.study.run.conftest import FakeRay, searches, tiny
 
 FILES = ("best.onnx", "best.pt", "best-int8.onnx")
 
@@ -38,16 +37,12 @@ def first_pass(tmp_path: Path, fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -
         }  # fmt: skip
 
     monkeypatch.setattr("darts_ray.study.run.stages.export_network", write_files)
-    fake.failing = {seed_1(tmp_path)}
+    fake.failing = {searches(tiny(tmp_path))[1]}
     late = late_cell()
     fake.scores = lambda spec: 0.99 if spec.config["genotype"] == late else 0.5
     folder = run_study(tiny(tmp_path)).folder
     fake.failing = set()
     return folder
-
-
-def seed_1(tmp_path: Path) -> str:
-    return search_trials(tiny(tmp_path))[1].name
 
 
 def is_consistent(folder: str, record: Record) -> None:

@@ -1,0 +1,126 @@
+"""What may change in the configuration of a study that goes on, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel
+
+from darts_ray.config import StudyConfig
+from darts_ray.errors import StudyError
+from darts_ray.study.plan.settings import search_trials
+
+
+class Change(Enum):
+    """What a changed value of a field means for a study that has begun."""
+
+    FREE = "may change at any time"
+    PENDING = "the stage of this section is done again"
+    GROWS = "may gain trials; those that are there must stay"
+    FIXED = "may change until the stage of this section has begun"
+    SEARCH = "may change until the search stage has begun"
+    NEVER = "another value is another study"
+
+
+CLASSES = {
+    "name": Change.FREE,  # both follow the folder
+    "output": Change.FREE,
+    "data": Change.NEVER,
+    # the same data may have moved; their fingerprint is compared as well
+    "data.path": Change.FREE,
+    "data.cache_dir": Change.FREE,
+    "data.download": Change.FREE,
+    "data.workers": Change.FREE,
+    "seeds": Change.GROWS,
+    "search": Change.GROWS,
+    "select": Change.FIXED,
+    "select.seeds": Change.GROWS,
+    "retrain": Change.FIXED,
+    "retrain.seeds": Change.GROWS,
+    "export": Change.PENDING,
+    "tracking": Change.FREE,
+    "resources": Change.FREE,
+    # early-stopped and full searches must not mix in one statistic
+    "tune.scheduler": Change.SEARCH,
+    "tune.searcher": Change.SEARCH,
+    "tune.perturbation_interval": Change.SEARCH,
+    "tune.grace_period": Change.SEARCH,
+    "tune.num_samples": Change.GROWS,
+    "tune.max_failures": Change.FREE,
+    "tune.checkpoint_every": Change.FREE,
+    "tune.keep_checkpoints": Change.FREE,
+}
+"""By dotted name; a section's entry holds for its fields that have none of their own."""
+
+
+def class_of(name: str) -> Change | None:
+    """Return the class of a field by its dotted name; None: nobody has thought of it."""
+    return CLASSES.get(name) or CLASSES.get(name.partition(".")[0])
+
+
+def refused_changes(before: StudyConfig, now: StudyConfig, begun: set[str]) -> list[str]:
+    """Name the fields that differ although trials or stages that have begun depend on them.
+
+    Args:
+        before: the study as it is in its folder.
+        now: as it shall go on.
+        begun: stages that have begun.
+    """
+    refused = []
+    for name in changed_fields(before, now):
+        section = name.partition(".")[0]
+        kind = class_of(name)
+        if (
+            kind in (Change.NEVER, None)
+            or (kind is Change.SEARCH and "search" in begun)
+            or (kind is Change.FIXED and section in begun)
+        ):
+            refused.append(name)
+        elif kind is Change.GROWS and section in ("select", "retrain") and section in begun:
+            lost = set(getattr(before, section).seeds) - set(
+                getattr(getattr(now, section), "seeds", ())
+            )
+            refused.extend([name] if lost else [])
+    return refused
+
+
+def check_growth(before: StudyConfig, now: StudyConfig, place: object) -> None:
+    """Refuse a plan of searches that lacks some which the study has.
+
+    Raises:
+        StudyError: the message names some of them.
+    """
+    kept = {trial.name for trial in _searches(now)}
+    lost = [trial for trial in _searches(before) if trial.name not in kept]
+    if lost:
+        shown = "; ".join(f"{trial.setting}, seed {trial.seed}" for trial in lost[:3])
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise StudyError(
+            f"{place} holds a study that differs in: search, seeds or tune.num_samples. It would"
+            f" lose the searches {shown}{more}. A study grows: add seeds, settings or methods and"
+            " keep those that are there, as what has been seen must not be chosen from; or begin"
+            " a new one under another name (--set name=...)."
+        )
+
+
+def changed_fields(before: StudyConfig, now: StudyConfig) -> list[str]:
+    """Return the dotted names of the fields that differ."""
+    return list(_differences(before, now, ""))
+
+
+def _searches(config: StudyConfig) -> list[Any]:
+    return [] if config.search is None else search_trials(config)
+
+
+def _differences(before: Any, now: Any, prefix: str) -> Iterator[str]:
+    names = type(now).model_fields if isinstance(now, BaseModel) else {}
+    for name in names:
+        ours, theirs = getattr(before, name), getattr(now, name)
+        if ours == theirs:
+            continue
+        if isinstance(ours, BaseModel) and type(ours) is type(theirs):
+            yield from _differences(ours, theirs, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
