@@ -1,0 +1,49 @@
+"""What a study leaves in a real SQLite store when its queue is lost with the driver's machine."""
+
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from darts_ray.study import load_study, resume_study, run_study
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.study import read_study_file
+from darts_ray.study.run.tracked import TRACKING_FOLDER
+from darts_ray.tracking import sqlite_uri
+from tests.study.run.conftest import FakeRay, tiny
+
+pytestmark = [
+    # mlflow's SQL store uses a loader strategy that newer SQLAlchemy deprecates
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+def test_a_lost_queue_costs_neither_the_identity_nor_the_epochs(
+    tmp_path: Path, ray: FakeRay
+) -> None:
+    # the stand-in for Ray calls no callback, so no epoch reaches the first queue
+    folder = run_study(tiny(tmp_path, tracking={}), stages=("search",)).folder
+    client = mlflow.MlflowClient(sqlite_uri(tmp_path))
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    (study,) = client.search_runs([experiment.experiment_id])
+    _, provenance = read_study_file(StudyFolder(folder))
+    assert study.data.tags["darts.study_id"] == provenance["study_id"]
+
+    shutil.rmtree(Path(folder, TRACKING_FOLDER))
+    resume_study(folder, stages=("search", "report"))
+    runs = {
+        run.data.tags.get("darts.trial_id"): run
+        for run in client.search_runs([experiment.experiment_id])
+    }
+    assert runs[None].info.run_id == study.info.run_id
+    results = load_study(folder).results.to_pandas()
+    assert set(runs) == {None, *("search/" + results.trial)}
+    for trial, rows in results.groupby("trial"):
+        run = runs[f"search/{trial}"]
+        assert run.info.status == "FINISHED"
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        measured = [(m.step, m.value) for m in sorted(history, key=lambda m: m.step)]
+        assert measured == list(zip(rows.epoch, rows.validation_accuracy, strict=True))
