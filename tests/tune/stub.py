@@ -32,6 +32,10 @@ class StubRun:
         self._log = log
         self._folder = Path(str(config.data.cache_dir))
 
+    @property
+    def finished(self) -> bool:
+        return self.epochs_done >= self.epochs
+
     def run_epoch(self) -> dict[str, Any]:
         epoch, seed = self.epochs_done + 1, self.config.seed
         if self._log:
