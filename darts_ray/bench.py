@@ -31,7 +31,7 @@ from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.runtime.randomness import seed_everything
 from darts_ray.search import BilevelStep
 from darts_ray.search.build import build_supernet
-from darts_ray.search.step_graph import StepGraph
+from darts_ray.search.step.step_graph import StepGraph
 
 Batch = tuple[Tensor, Tensor]
 

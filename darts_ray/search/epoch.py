@@ -11,8 +11,8 @@ import torch
 from darts_ray.nn.supernet import Batch
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.search.batches import StepBatches
-from darts_ray.search.bilevel import StepResult
 from darts_ray.search.schedule import Position
+from darts_ray.search.step.bilevel import StepResult
 
 
 class Epoch:

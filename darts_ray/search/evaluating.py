@@ -11,8 +11,8 @@ import torch
 from darts_ray.errors import NonFiniteLossError
 from darts_ray.nn.supernet import Batch
 from darts_ray.search.parts import Progress
-from darts_ray.search.relaxing import relax
 from darts_ray.search.spectrum import dominant_eigenvalue, signed_eigenvalue
+from darts_ray.search.step.relaxing import relax
 from darts_ray.space import Genotype
 
 if TYPE_CHECKING:

@@ -216,7 +216,7 @@ class Stopper(Protocol):
 
 
 class Derivation(Protocol):
-    """Turns a trained supernet into a genotype; see `darts_ray.search.derivation`."""
+    """Turns a trained supernet into a genotype; see `darts_ray.search.deriving.by_strength`."""
 
     def begin_epoch(self, run: Any, phase: Phase, epoch: int) -> dict[str, Any]:
         """Act before the training of an epoch (from 0, within its phase); return metrics."""

@@ -17,15 +17,15 @@ from darts_ray.runtime.device import resolve_device
 from darts_ray.runtime.memory import peak_memory_bytes, reset_peak_memory
 from darts_ray.runtime.randomness import OwnRandomness, deterministic
 from darts_ray.search.batches import open_batches
-from darts_ray.search.bilevel import BilevelStep
 from darts_ray.search.build import build_supernet, set_drop_path
-from darts_ray.search.derivation import ByStrength
+from darts_ray.search.deriving.by_strength import ByStrength
 from darts_ray.search.epoch import Epoch
 from darts_ray.search.evaluating import count_skips, evaluate, measure_curvature
 from darts_ray.search.methods import MethodLike, methods
 from darts_ray.search.recording import Recorder
-from darts_ray.search.relaxing import relaxed_weights
 from darts_ray.search.schedule import Schedule
+from darts_ray.search.step.bilevel import BilevelStep
+from darts_ray.search.step.relaxing import relaxed_weights
 from darts_ray.search.stopping import EigenvalueStopper
 from darts_ray.space import Genotype
 

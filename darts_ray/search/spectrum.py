@@ -14,7 +14,7 @@ from torch import Tensor
 
 from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.supernet import Batch, State, Supernet
-from darts_ray.search.architect import random_numbers_kept
+from darts_ray.search.step.architect import random_numbers_kept
 
 Relax: TypeAlias = Callable[[], Mixing]
 """Maps the present alphas to mixing weights."""

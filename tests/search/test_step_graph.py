@@ -17,7 +17,7 @@ from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentSupernet
 from darts_ray.nn.supernet import Batch
 from darts_ray.search import BilevelStep, SearchRun
-from darts_ray.search.step_graph import StepGraph, Tensors
+from darts_ray.search.step.step_graph import StepGraph, Tensors
 from tests.search.identical import assert_identical
 from tests.search.small import image_config, image_data, text_config
 from tests.search.toys import FeedForwardToy, image_like_batch, token_batch

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from darts_ray.config.methods import RandomWSConfig
 from darts_ray.nn.mixing import Mixing, one_hot
-from darts_ray.search.derivation import ByStrength
-from darts_ray.search.edges import sample_cell
+from darts_ray.search.deriving.by_strength import ByStrength
+from darts_ray.search.deriving.edges import sample_cell
 from darts_ray.search.parts import Alphas, Method, Phase, Probe, Progress, Role, Softmax
 from darts_ray.space import Genotype, SearchSpace
 

@@ -12,9 +12,9 @@ from darts_ray.search.methods.gdas import gdas
 from darts_ray.search.methods.lambda_darts import lambda_darts
 from darts_ray.search.methods.oles import oles
 from darts_ray.search.methods.pc_darts import pc_darts
-from darts_ray.search.methods.registry import MethodLike, MethodRegistry, prepare_alphas
 from darts_ray.search.methods.sdarts import sdarts
 from darts_ray.search.methods.snas import snas
+from darts_ray.search.registry import MethodLike, MethodRegistry, prepare_alphas
 
 methods = MethodRegistry(
     {

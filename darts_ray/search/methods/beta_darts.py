@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.config.methods import BetaDartsConfig
-from darts_ray.search.edges import cell_names, real_columns
+from darts_ray.search.deriving.edges import cell_names, real_columns
 from darts_ray.search.parts import Alphas, Method, Progress
 from darts_ray.space import SearchSpace
 

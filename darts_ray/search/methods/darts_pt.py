@@ -1,7 +1,7 @@
 """DARTS-PT (Wang et al., ICLR 2021): the supernet of any method, discretised by perturbation.
 
 The base method trains as usual. Then, with a fresh SGD at the constant rate 0.0025, one edge of
-each kind of cell is decided every 5 epochs, and at last which edges stay; see `search.projection`.
+each kind of cell is decided every 5 epochs, and at last which edges stay; see `projection`.
 In the space of DARTS these are 14 + 3 rounds and 81 epochs. `fixed_alpha` never trains the alphas,
 so that the supernet is a uniform mixture; `criterion: magnitude` is the ablation that tunes in the
 same way and picks by strength.
@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from darts_ray.config.methods import DartsPTConfig
+from darts_ray.search.deriving.projection import PROJECTION, Projection
 from darts_ray.search.parts import Method, Phase
-from darts_ray.search.projection import PROJECTION, Projection
 from darts_ray.space import SearchSpace
 
 

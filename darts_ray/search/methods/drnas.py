@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from darts_ray.config.methods import DrNasConfig
 from darts_ray.nn.conv.connections import PartialChannels
 from darts_ray.nn.mixing import Mixing
-from darts_ray.search.edges import cell_names, column_mask
+from darts_ray.search.deriving.edges import cell_names, column_mask
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
 from darts_ray.search.schedule import with_warmup
 from darts_ray.space import SearchSpace

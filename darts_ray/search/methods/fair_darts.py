@@ -21,8 +21,8 @@ from torch import Tensor
 
 from darts_ray.config.methods import FairDartsConfig
 from darts_ray.nn.mixing import Mixing
-from darts_ray.search.derivation import ByStrength
-from darts_ray.search.edges import cell_names, column_mask
+from darts_ray.search.deriving.by_strength import ByStrength
+from darts_ray.search.deriving.edges import cell_names, column_mask
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
 from darts_ray.space import Genotype, SearchSpace
 from darts_ray.space.derivation import GenotypeBuilder

@@ -20,7 +20,7 @@ from torch import Tensor
 from darts_ray.config.methods import PCDartsConfig
 from darts_ray.nn.conv.connections import PartialChannels
 from darts_ray.nn.mixing import softmax_mixing
-from darts_ray.search.edges import cell_names
+from darts_ray.search.deriving.edges import cell_names
 from darts_ray.search.parts import Alphas, Method, Softmax
 from darts_ray.search.schedule import with_warmup
 from darts_ray.space import SearchSpace

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from darts_ray.config.methods import SDartsConfig
 from darts_ray.nn.mixing import Mixing, softmax_mixing
-from darts_ray.search.edges import column_mask
+from darts_ray.search.deriving.edges import column_mask
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
 from darts_ray.space import SearchSpace
 

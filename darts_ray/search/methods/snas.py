@@ -22,9 +22,9 @@ from torch import Tensor
 from darts_ray.config.methods import SnasConfig
 from darts_ray.errors import ConfigError
 from darts_ray.nn.mixing import Mixing
-from darts_ray.search.derivation import ByStrength
-from darts_ray.search.edges import cell_names, real_columns
-from darts_ray.search.methods.gumbel import soft_sample, temperature
+from darts_ray.search.deriving.by_strength import ByStrength
+from darts_ray.search.deriving.edges import cell_names, real_columns
+from darts_ray.search.methods.gdas import soft_sample, temperature
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
 from darts_ray.space import Genotype, SearchSpace
 from darts_ray.space.derivation import GenotypeBuilder

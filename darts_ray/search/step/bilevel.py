@@ -16,12 +16,12 @@ from darts_ray.errors import ConfigError
 from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.supernet import Batch, State, Supernet
 from darts_ray.runtime.precision import autocast
-from darts_ray.search.architect import AlphaGradient, Architect, random_numbers_kept
-from darts_ray.search.leaves import Leaves, detached
 from darts_ray.search.methods import MethodLike, methods
 from darts_ray.search.parts import Progress, Role, Softmax, WeightStep
-from darts_ray.search.relaxing import relax
-from darts_ray.search.step_graph import CudaRecorder, StepGraph
+from darts_ray.search.step.architect import AlphaGradient, Architect, random_numbers_kept
+from darts_ray.search.step.leaves import Leaves, detached
+from darts_ray.search.step.relaxing import relax
+from darts_ray.search.step.step_graph import CudaRecorder, StepGraph
 from darts_ray.space import SearchSpace
 
 

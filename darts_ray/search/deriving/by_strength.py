@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from darts_ray.search.edges import derive_by_strength
+from darts_ray.search.deriving.edges import derive_by_strength
 from darts_ray.search.parts import Phase, Softmax
 from darts_ray.space import Genotype
 

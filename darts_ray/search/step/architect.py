@@ -13,8 +13,8 @@ from torch import Tensor
 from darts_ray.config import SearchOptimConfig
 from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.supernet import Batch, State, Supernet, weights_frozen
-from darts_ray.search.leaves import Leaves
 from darts_ray.search.parts import Role
+from darts_ray.search.step.leaves import Leaves
 
 
 class LossFunction(Protocol):

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from darts_ray.config.methods import DartsPTConfig
 from darts_ray.nn.mixing import Mixing
-from darts_ray.search.derivation import ByStrength
-from darts_ray.search.edges import (
+from darts_ray.search.deriving.by_strength import ByStrength
+from darts_ray.search.deriving.edges import (
     cell_names,
     column_mask,
     derive_by_strength,
@@ -26,7 +26,7 @@ from darts_ray.search.edges import (
     primitives,
 )
 from darts_ray.search.parts import Phase, Progress
-from darts_ray.search.relaxing import relax
+from darts_ray.search.step.relaxing import relax
 from darts_ray.space import Genotype
 
 if TYPE_CHECKING:
