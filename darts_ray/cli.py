@@ -22,6 +22,7 @@ from rich.table import Table
 from darts_ray import __version__
 from darts_ray.config import StudyConfig, build_config, load_config
 from darts_ray.errors import ConfigError, DartsError
+from darts_ray.predict import predict
 
 if TYPE_CHECKING:
     from darts_ray.study import StudyResult
@@ -221,6 +222,9 @@ def export(folder: Folder, quiet: Quiet = False) -> None:
     if config.export is None:
         config = build_config({**config.model_dump(), "export": {}}, folder)
     _run(config, ("export", "report"), quiet=quiet, resume=True)
+
+
+app.command()(predict)
 
 
 @app.command()

@@ -71,3 +71,9 @@ class CheckpointFileError(CheckpointError):
 
 class ExportError(DartsError):
     """An exported network does not compute what the PyTorch network computes."""
+
+
+class PredictionError(ExportError):
+    """An exported file, or what it is given to predict, cannot be used."""
+
+    exit_code = 2

@@ -1,6 +1,7 @@
 """Configuration: typed models, YAML in, resolved YAML out."""
 
 from darts_ray.config.data import AugmentConfig, ColorJitter, DataConfig
+from darts_ray.config.export import ExportSection
 from darts_ray.config.ineffective import ineffective_options
 from darts_ray.config.loading import build_config, load_config, parse_yaml, to_yaml
 from darts_ray.config.retrain import (
@@ -20,7 +21,6 @@ from darts_ray.config.search import (
 from darts_ray.config.space import SpaceConfig
 from darts_ray.config.study import (
     Axis,
-    ExportSection,
     ResourcesSection,
     RetrainSection,
     SelectSection,

@@ -17,6 +17,7 @@ from darts_ray.config.base import (
     PositiveInt,
 )
 from darts_ray.config.data import DataConfig
+from darts_ray.config.export import ExportSection
 from darts_ray.config.messages import explain
 from darts_ray.config.recipes import complete_training
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
@@ -53,17 +54,6 @@ class RetrainSection(TrainingRecipe):
     seeds: Seeds = Field((0,), description="Independent trainings of the winner.")
     genotype: str | dict[str, Any] | None = Field(
         None, description="Retrain this cell instead of the study's winner."
-    )
-
-
-class ExportSection(Model):
-    """The ONNX file."""
-
-    opset: int = Field(20, ge=18, le=24)
-    tolerance: PositiveFloat = Field(1e-4, description="Largest difference from torch allowed.")
-    quantize: bool = Field(False, description="Also write an int8 file, gated on accuracy.")
-    max_accuracy_drop: NonNegativeFloat = Field(
-        0.01, description="Largest loss of held-out accuracy that int8 may cost."
     )
 
 
@@ -160,8 +150,8 @@ class StudyConfig(Model):
             raise ValueError("retrain.genotype: needed when the study has no search section")
         if self.export is not None and self.retrain is None:
             raise ValueError("export: needs a retrain section, which trains what is exported")
-        if self.export is not None and self.export.quantize and self.data.is_text:
-            raise ValueError("export.quantize: is for images; leave it out for text")
+        if self.export is not None and self.data.is_text:
+            self.export.check_text()
         if self.search is not None:
             self._check_search()
         if self.retrain is not None and self.retrain.genotype is not None:

@@ -114,6 +114,44 @@ def pool_globally(proto: Any) -> int:
     return replaced
 
 
+def pad_before_pointwise(proto: Any) -> int:
+    """Give, in place, every padded 1x1 convolution its padding in a node of its own.
+
+    torch's exporter merges a pad into the convolution behind it. OpenCV (4.14 and 5.0, both
+    engines) then reads past its input: the logits are silently wrong.
+
+    Args:
+        proto: an `onnx.ModelProto`.
+
+    Returns:
+        The number of convolutions that were changed.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    changed = 0
+    for place, node in reversed(list(enumerate(graph.node))):
+        if node.op_type != "Conv" or node.input[1] not in tensors:
+            continue
+        pads = list(_attribute(node, "pads", ()))
+        if set(tensors[node.input[1]].dims[2:]) != {1} or not any(pads):
+            continue
+        half = len(pads) // 2
+        both = np.array([0, 0, *pads[:half], 0, 0, *pads[half:]], np.int64)
+        names = f"{node.output[0]}_pads", f"{node.output[0]}_padded"
+        graph.initializer.append(numpy_helper.from_array(both, names[0]))
+        graph.node.insert(
+            place, helper.make_node("Pad", [node.input[0], names[0]], [names[1]], names[1])
+        )
+        node.input[0] = names[1]
+        for attribute in node.attribute:
+            if attribute.name == "pads":
+                attribute.ints[:] = [0] * len(pads)
+        changed += 1
+    return changed
+
+
 def _attribute(node: Any, name: str, default: Any) -> Any:
     from onnx import helper
 

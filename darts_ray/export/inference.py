@@ -74,12 +74,14 @@ class DeployedImages(ImageInference):
         return self.outputs(self.normalise(images))
 
     def example(self, size: tuple[int, int, int]) -> Tensor:
-        """Return an input of two images of (channels, height, width); exporters need one."""
+        """Return two images of (channels, height, width), always the same; exporters need them."""
         # Not batch 1, which the exporter takes for a constant.
         channels, height, width = size
+        draw = torch.Generator().manual_seed(0)
         if self.bytes:
-            return torch.randint(0, 256, (2, height, width, channels), dtype=torch.uint8)
-        return torch.rand(2, *size)
+            shape = (2, height, width, channels)
+            return torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw)
+        return torch.rand(2, *size, generator=draw)
 
 
 class RecurrentStep(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import darts_ray
 from darts_ray.errors import DartsError, ExportError
 from darts_ray.export.consumer.contract import ModelMetadata
-from darts_ray.export.graph import fold_concat_batch_norms, pool_globally
+from darts_ray.export.graph import fold_concat_batch_norms, pad_before_pointwise, pool_globally
 from darts_ray.export.inference import DeployedImages, RecurrentStep
 
 _CHATTY = ("torch.onnx", "torch.fx", "onnxscript", "onnx_ir")
@@ -186,6 +186,7 @@ def _export(
     proto = program.model_proto
     fold_concat_batch_norms(proto)
     pool_globally(proto)
+    pad_before_pointwise(proto)
     if opset < _LOWEST_FROM_TORCH:
         proto = _converted(proto, opset)
     written = {entry.domain: entry.version for entry in proto.opset_import}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,10 +14,43 @@ from torch import Tensor
 from darts_ray.errors import ExportError
 from darts_ray.export.consumer.images import OnnxNetwork, accuracy_onnx
 from darts_ray.export.graph import fold_concat_batch_norms
-from darts_ray.export.inference import as_images
 from darts_ray.export.onnx_file import load_proto, save_proto
 
 _CALIBRATION_BATCH = 32
+
+Target = Literal["x86", "arm", "tensorrt"]
+
+
+@dataclass(frozen=True)
+class _Convention:
+    """How a target wants its numbers; `text` says so in the file's metadata."""
+
+    text: str
+    activations: str
+    reduce_range: bool = False
+    options: Mapping[str, bool] = field(default_factory=dict)
+
+
+_CONVENTIONS: dict[Target, _Convention] = {
+    # On x86 the kernels for uint8 activations are about three times as fast as for int8 ones.
+    # Without VNNI they add pairs of products in 16 bits, which overflows with 8-bit weights; with
+    # 7 bits the accuracy measured here holds on every CPU.
+    "x86": _Convention("int8 weights (7 bits), uint8 activations", "QUInt8", reduce_range=True),
+    # ARM's dot products multiply signed by signed bytes and never overflow.
+    "arm": _Convention("int8 weights, int8 activations", "QInt8"),
+    # TensorRT takes symmetric int8 only, biases in float, and weights behind Q/DQ pairs.
+    "tensorrt": _Convention(
+        "symmetric int8 weights and activations, float biases",
+        "QInt8",
+        options={
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "AddQDQPairToWeight": True,
+            "QuantizeBias": False,
+            "DedicatedQDQPair": True,
+        },
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +71,7 @@ def quantize_onnx(
     images: Tensor,
     labels: Tensor,
     max_accuracy_drop: float,
+    target: Target = "x86",
 ) -> QuantizeResult:
     """Write an int8 (QDQ, per channel) version of an exported image network.
 
@@ -48,6 +83,7 @@ def quantize_onnx(
         images: other images of the same format, on which both files are judged.
         labels: their classes (N,).
         max_accuracy_drop: the largest accepted loss of accuracy, in 0..1.
+        target: whose conventions the file follows, see `_CONVENTIONS`.
 
     Raises:
         ExportError: accuracy drops by more than that; `out` is then not written.
@@ -56,8 +92,8 @@ def quantize_onnx(
     accuracy = accuracy_onnx(path, images, labels)
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary) / "int8.onnx"
-        _quantize(path, draft, as_images(calibration), Path(temporary))
-        extra = {**metadata.extra, "quantization": "int8 weights, uint8 activations"}
+        _quantize(path, draft, calibration, Path(temporary), target)
+        extra = {**metadata.extra, "quantization": _CONVENTIONS[target].text}
         proto = load_proto(draft)
         _drop_unused_domains(proto)
         save_proto(proto, draft, replace(metadata, extra=extra))
@@ -78,15 +114,16 @@ def quantize_onnx(
 class _Images:
     """onnxruntime's CalibrationDataReader: feeds until there is None."""
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, network: OnnxNetwork, images: Tensor) -> None:
+        self._network = network
         self._batches = iter(torch.split(images, _CALIBRATION_BATCH))
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {"images": batch.numpy()}
+        return None if batch is None else {"images": self._network.prepare(batch)}
 
 
-def _quantize(path: Path, out: Path, calibration: Tensor, folder: Path) -> None:
+def _quantize(path: Path, out: Path, calibration: Tensor, folder: Path, target: Target) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -94,18 +131,17 @@ def _quantize(path: Path, out: Path, calibration: Tensor, folder: Path) -> None:
     fold_concat_batch_norms(proto)
     prepared = folder / "prepared.onnx"
     quant_pre_process(proto, prepared)
+    convention = _CONVENTIONS[target]
     quantize_static(
         prepared,
         out,
-        _Images(calibration),
+        _Images(OnnxNetwork(path), calibration),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        # On x86 the kernels for uint8 activations are about three times as fast as for int8 ones.
-        # Without VNNI they add pairs of products in 16 bits, which overflows with 8-bit weights;
-        # with 7 bits the accuracy measured here holds on every CPU.
-        activation_type=QuantType.QUInt8,
+        activation_type=getattr(QuantType, convention.activations),
         weight_type=QuantType.QInt8,
-        reduce_range=True,
+        reduce_range=convention.reduce_range,
+        extra_options=dict(convention.options),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darts_ray.tracking.registration import Registration
 from darts_ray.tracking.registry import register
 from darts_ray.tracking.server import open_client, sqlite_folder
 from darts_ray.tracking.spool import Event, Spool
@@ -102,7 +103,7 @@ class RunStore:
             "log_artifact": self._log_artifact,
             "register_onnx": self._register_onnx,
         }
-        self.versions: dict[str, str] = {}
+        self.versions: dict[str, tuple[str, str]] = {}
         self.study_run_id: str | None = None
 
     def apply(self, event: Event) -> None:
@@ -245,7 +246,8 @@ class RunStore:
         self.versions[event["digest"]] = register(
             self._client,
             self._load_onnx(self._spool.attachment(event["attachment"])),
-            name=event["name"],
+            # Events of older versions have the name alone.
+            registration=Registration(**{"name": event.get("name"), **event.get("how", {})}),
             experiment_id=self._experiment_id,
             run_id=runs[None].run_id,
             digest=event["digest"],

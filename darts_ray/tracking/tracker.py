@@ -9,11 +9,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from darts_ray.tracking.backend import RunStore
 from darts_ray.tracking.delivery import Delivery
+from darts_ray.tracking.registration import Registration
 from darts_ray.tracking.server import resolve_uri
 from darts_ray.tracking.spool import Spool
 
@@ -159,16 +161,25 @@ class StudyTracker:
         name: str,
         *,
         metadata: Mapping[str, Any] | None = None,
+        registration: Registration | None = None,
         timeout_s: float = 120.0,
     ) -> str | None:
-        """Log the ONNX file as a model, register it under `name` with the alias `champion`.
+        """Log the ONNX file as a model and register it under `name`; it may become the champion.
 
         The same file is registered once, however often this is called for the study.
+
+        Args:
+            path: the file.
+            name: of the registered model.
+            metadata: put into the model's MLmodel file.
+            registration: score, rule and code; without it the alias `champion` always moves.
+            timeout_s: how long to wait for the server.
 
         Returns:
             The version, or None while the server is away (it is registered later).
         """
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = _digest(path)
+        how = registration or Registration(name)
         self._put_file(
             path,
             PurePosixPath(path.name),
@@ -177,9 +188,15 @@ class StudyTracker:
             name=name,
             digest=digest,
             metadata=dict(metadata or {}),
+            how=asdict(replace(how, name=name)),
         )
         self.flush(timeout_s)
-        return self._delivery.store.versions.get(digest)
+        known = self._delivery.store.versions.get(digest)
+        return None if known is None else known[0]
+
+    def why_not_champion(self, path: Path) -> str:
+        """Return why a file that was registered did not become the champion; empty: it did."""
+        return self._delivery.store.versions.get(_digest(path), ("", ""))[1]
 
     def end_study(self, status: RunStatus = "FINISHED") -> None:
         """Close the study's run."""
@@ -243,6 +260,10 @@ class StudyTracker:
             return
         folder = "" if artifact.parent == PurePosixPath() else str(artifact.parent)
         self._put(op, trial=trial_id, attachment=kept, folder=folder, **values)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _close_all(timeout_s: float = 30.0) -> None:

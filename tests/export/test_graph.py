@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from darts_ray.export.graph import fold_concat_batch_norms, pool_globally
+from darts_ray.export.graph import fold_concat_batch_norms, pad_before_pointwise, pool_globally
 
 
 def reduction(*, also_read: bool = False) -> onnx.ModelProto:
@@ -97,3 +97,25 @@ def test_other_means_are_left_alone(axes: list[int], shape: list[int | str]) -> 
     assert pool_globally(proto) == 0
     assert ReferenceEvaluator(proto) is not None
     assert [node.op_type for node in proto.graph.node] == ["ReduceMean"]
+
+
+@pytest.mark.parametrize(("kernel", "pads", "num"), [(1, [0, 0, 1, 1], 1), (3, [1, 1, 1, 1], 0)])
+def test_padding_of_a_1x1_convolution_gets_its_own_node(
+    kernel: int, pads: list[int], num: int
+) -> None:
+    weight = np.random.default_rng(0).random((2, 3, kernel, kernel), dtype=np.float32)
+    bias = np.array([1, 2], np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=pads)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 5, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    x = np.random.default_rng(1).random((2, 3, 5, 5), dtype=np.float32)
+    before = outputs_of(proto, x)
+    assert pad_before_pointwise(proto) == num
+    assert [node.op_type for node in proto.graph.node] == ["Pad"] * num + ["Conv"]
+    onnx.checker.check_model(proto, full_check=True)
+    np.testing.assert_allclose(outputs_of(proto, x), before, rtol=1e-6)

@@ -1,7 +1,10 @@
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 
 from darts_ray.errors import ExportError
 from darts_ray.export import OnnxNetwork, accuracy_onnx, load_proto, quantize_onnx
@@ -51,3 +54,36 @@ def test_gate_refuses_an_int8_file_that_costs_accuracy(exported: Exported, tmp_p
             max_accuracy_drop=0.01,
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("target", "activation", "symmetric"),
+    [("x86", np.uint8, False), ("arm", np.int8, False), ("tensorrt", np.int8, True)],
+)
+def test_each_target_gets_its_own_numbers(
+    exported: Exported, tmp_path: Path, target: Any, activation: type, symmetric: bool
+) -> None:
+    images = exported.images
+    labels = torch.tensor(OnnxNetwork(exported.path).predict(images).argmax(1))
+    out = tmp_path / "int8.onnx"
+    quantize_onnx(
+        exported.path,
+        out,
+        calibration=images[:24],
+        images=images[24:],
+        labels=labels[24:],
+        max_accuracy_drop=0.5,
+        target=target,
+    )
+    graph = load_proto(out).graph
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    zeros = [tensors[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]
+    assert {zero.dtype for zero in zeros} >= {np.dtype(activation)}
+    assert all((zero == 0).all() for zero in zeros) is symmetric
+    weights = [v for name, v in tensors.items() if v.dtype == np.int8 and v.ndim == 4]
+    if target == "x86":
+        # 7 bits, whose products cannot overflow 16 bits in pairs.
+        assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) <= 64
+    elif target == "tensorrt":
+        assert not weights  # float behind Q/DQ pairs
+        assert not [v for v in tensors.values() if v.dtype == np.int32 and v.ndim == 1]

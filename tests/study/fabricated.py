@@ -134,6 +134,8 @@ def write_study(
             batch_sizes=(1, 2, 7),
             checked_on="training images",
             size_bytes=13_400_000,
+            sidecar="best.json",
+            num_checked=32,
             registered="made-up, version 1",
         )
     record = Record(

@@ -12,7 +12,7 @@ from pydoc_data.topics import topics
 
 from darts_ray.data.text.words import EOS, UNKNOWN, TextPart
 
-_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+|[.,;:?!()]")
+WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+|[.,;:?!()]")
 _BLOCK = 20  # paragraphs that stay together, so that every part reads as connected text
 _PARTS: tuple[TextPart, ...] = ("train",) * 8 + ("valid", "test")
 _MIN_COUNT = 3  # rarer words become UNKNOWN, as in WikiText
@@ -30,7 +30,7 @@ def english_words(part: TextPart) -> list[str]:
 
 def _words(part: TextPart) -> Iterator[str]:
     text = "\n\n".join(topics[name] for name in sorted(topics)).lower()
-    found = (tuple(_WORD.findall(paragraph)) for paragraph in re.split(r"\n\s*\n", text))
+    found = (tuple(WORD.findall(paragraph)) for paragraph in re.split(r"\n\s*\n", text))
     # Topics share whole sections; each paragraph counts once, or training would hold test text.
     paragraphs = [words for words in dict.fromkeys(found) if words]
     for number, words in enumerate(paragraphs):

@@ -55,7 +55,7 @@ def benchmark_onnx(
         num_threads: of one call; None: as many as there are CPUs for this process.
 
     Raises:
-        ExportError: the file cannot be read.
+        PredictionError: the file cannot be read.
     """
     threads = num_threads or available_cpus()
     timed = []

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import darts_ray
-from darts_ray.errors import ExportError
+from darts_ray.errors import PredictionError
 
 _PREFIX = "darts."
 _PACKAGES = ("torch", "onnx", "onnxscript")
@@ -59,8 +58,10 @@ class TextRule:
 
 
 def _installed_versions() -> dict[str, str]:
+    from darts_ray import __version__  # here, because served copies of this module have none
+
     installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"darts_ray": darts_ray.__version__, **installed}
+    return {"darts_ray": __version__, **installed}
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class ModelMetadata:
         """Read what `to_props` wrote, also in files of older versions, which say less.
 
         Raises:
-            ExportError: the file was not written by darts_ray.
+            PredictionError: the file was not written by darts_ray.
         """
         try:
             values = {
@@ -136,27 +137,37 @@ class ModelMetadata:
                 for name, text in props.items()
                 if name.startswith(_PREFIX)
             }
-            return ModelMetadata(
-                genotype_json=props[f"{_PREFIX}genotype"],
-                class_names=tuple(values["class_names"]),
-                mean=tuple(values["mean"]),
-                std=tuple(values["std"]),
-                layout=values["layout"],
-                value_range=values["value_range"],
-                color=values["color"],
-                dtype=values.get("dtype", "float32"),
-                output=values.get("output", "logits"),
-                pictures=_picture_rule(values.get("pictures")),
-                text=None if values.get("text") is None else TextRule(**values["text"]),
-                run_id=values["mlflow_run_id"],
-                versions=values["versions"],
-                extra=values["extra"],
-            )
+            return ModelMetadata._from_values(props[f"{_PREFIX}genotype"], values)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ExportError(
+            raise PredictionError(
                 f"The ONNX file has no usable darts.* metadata ({error!r}); it was not exported"
                 " by darts_ray. Export the network again with `darts-ray export`."
             ) from error
+
+    @staticmethod
+    def from_sidecar(text: str) -> ModelMetadata:
+        """Read what `to_sidecar` wrote."""
+        values = json.loads(text)
+        return ModelMetadata._from_values(json.dumps(values["genotype"]), values)
+
+    @staticmethod
+    def _from_values(genotype_json: str, values: Mapping[str, Any]) -> ModelMetadata:
+        return ModelMetadata(
+            genotype_json=genotype_json,
+            class_names=tuple(values["class_names"]),
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+            layout=values["layout"],
+            value_range=values["value_range"],
+            color=values["color"],
+            dtype=values.get("dtype", "float32"),
+            output=values.get("output", "logits"),
+            pictures=_picture_rule(values.get("pictures")),
+            text=None if values.get("text") is None else TextRule(**values["text"]),
+            run_id=values["mlflow_run_id"],
+            versions=values["versions"],
+            extra=values["extra"],
+        )
 
     def to_sidecar(
         self, file: str, inputs: Mapping[str, Sequence[Any]], outputs: Mapping[str, Sequence[Any]]

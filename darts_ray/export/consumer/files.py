@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from darts_ray.errors import ExportError
+from darts_ray.errors import PredictionError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 _COLUMNS = ("img", "image")
@@ -28,13 +28,13 @@ def find_pictures(places: Sequence[Path], *, column: str | None = None) -> Itera
         column: of the pictures in Parquet; default: img or image.
 
     Raises:
-        ExportError: a place does not exist, or holds no pictures.
+        PredictionError: a place does not exist, or holds no pictures.
     """
     for place in places:
         if place.is_dir():
             yield from _in_folder(place, column)
         elif not place.is_file():
-            raise ExportError(f"{place}: there is no such file or folder.")
+            raise PredictionError(f"{place}: there is no such file or folder.")
         elif place.suffix.lower() == ".parquet":
             yield from _in_parquet(place, column)
         else:
@@ -52,7 +52,7 @@ def _in_folder(folder: Path, column: str | None) -> Iterator[Found]:
             num += 1
             yield Found(str(file), file)
     if not num:
-        raise ExportError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)} or .parquet).")
+        raise PredictionError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)} or .parquet).")
 
 
 def _in_parquet(file: Path, column: str | None) -> Iterator[Found]:
@@ -60,7 +60,7 @@ def _in_parquet(file: Path, column: str | None) -> Iterator[Found]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ExportError(
+        raise PredictionError(
             f"{file}: reading Parquet needs pyarrow: pip install pyarrow."
         ) from error
     try:
@@ -68,7 +68,7 @@ def _in_parquet(file: Path, column: str | None) -> Iterator[Found]:
         names = table.schema_arrow.names
         chosen = [name for name in ([column] if column else _COLUMNS) if name in names]
         if not chosen:
-            raise ExportError(
+            raise PredictionError(
                 f"{file}: has no column {column or ' or '.join(_COLUMNS)} of pictures, only"
                 f" {', '.join(names)}: name it with --column."
             )
@@ -79,8 +79,10 @@ def _in_parquet(file: Path, column: str | None) -> Iterator[Found]:
                 content = content.get("bytes") if isinstance(content, dict) else content
                 name = f"{file}, row {row}"
                 if not isinstance(content, bytes):
-                    raise ExportError(f"{name}: column {chosen[0]!r} holds no encoded picture.")
+                    raise PredictionError(
+                        f"{name}: column {chosen[0]!r} holds no encoded picture."
+                    )
                 yield Found(name, content)
                 row += 1
     except (pa.ArrowException, OSError) as error:
-        raise ExportError(f"{file}: cannot be read as Parquet: {error}.") from error
+        raise PredictionError(f"{file}: cannot be read as Parquet: {error}.") from error

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from darts_ray.errors import ExportError
+from darts_ray.errors import PredictionError
 from darts_ray.export.consumer.contract import ModelMetadata, PictureRule
 from darts_ray.export.consumer.pictures import Picture, picture_pixels
 from darts_ray.export.consumer.session import open_session, read_metadata
@@ -41,7 +41,7 @@ class OnnxNetwork:
         num_threads: of one prediction; None: onnxruntime's choice.
 
     Raises:
-        ExportError: the file is missing, not valid ONNX, or not exported by darts_ray.
+        PredictionError: the file is missing, not valid ONNX, or not exported by darts_ray.
     """
 
     def __init__(self, path: str | Path, *, num_threads: int | None = None) -> None:
@@ -49,13 +49,18 @@ class OnnxNetwork:
         self._metadata = read_metadata(self._session)
         names = [value.name for value in self._session.get_inputs()]
         if names != ["images"]:
-            raise ExportError(f"{path} is no image network: its inputs are {names}.")
+            raise PredictionError(f"{path} is no image network: its inputs are {names}.")
         self._output = self._session.get_outputs()[0].name
 
     @property
     def metadata(self) -> ModelMetadata:
         """What the file says about itself."""
         return self._metadata
+
+    @property
+    def rule(self) -> PictureRule:
+        """How pictures become inputs; files of older versions take their own size only."""
+        return self._metadata.pictures or PictureRule()
 
     @property
     def image_size(self) -> tuple[int, int, int]:
@@ -77,7 +82,7 @@ class OnnxNetwork:
                 allows.
 
         Raises:
-            ExportError: the images have not the network's size or range, or cannot be decoded.
+            PredictionError: the images have not the network's size or range, or cannot be decoded.
         """
         return self.run(self.prepare(images))
 
@@ -112,7 +117,7 @@ class OnnxNetwork:
             batch = self._checked(images)
         else:
             if isinstance(images, np.ndarray) and (images.ndim == 1 or images.dtype != np.uint8):
-                raise ExportError(
+                raise PredictionError(
                     "Images must have the axes NCHW, or be uint8 (height, width[, channels]), not"
                     f" {images.dtype} of the shape {images.shape}."
                 )
@@ -122,28 +127,27 @@ class OnnxNetwork:
 
     def _pictures(self, pictures: Sequence[Picture]) -> Batch:
         channels, height, width = self.image_size
-        rule = self._metadata.pictures or PictureRule()
-        pixels = [picture_pixels(item, rule, channels, (height, width)) for item in pictures]
+        pixels = [picture_pixels(item, self.rule, channels, (height, width)) for item in pictures]
         if not pixels:
-            raise ExportError("There are no images to predict.")
+            raise PredictionError("There are no images to predict.")
         return np.stack(pixels)
 
     def _checked(self, images: Batch) -> Batch:
         """Return a batch NCHW after a look at its size and range."""
         if images.shape[1:] != self.image_size:
-            raise ExportError(
+            raise PredictionError(
                 f"The network takes images of (channels, height, width) {self.image_size}, not"
                 f" {images.shape[1:]}."
             )
         if images.dtype == np.uint8 or not images.size:
             return images
         if not np.issubdtype(images.dtype, np.floating):
-            raise ExportError(
+            raise PredictionError(
                 f"Images must be uint8 in 0..255 or float in 0..1, not {images.dtype}."
             )
         low, high = float(images.min()), float(images.max())
         if not (low >= -_SLACK and high <= 1 + _SLACK):
-            raise ExportError(
+            raise PredictionError(
                 f"The images hold values from {low:g} to {high:g}, but floats must lie in 0..1"
                 " and are normalised by the network itself: divide bytes by 255, or give them as"
                 " uint8."

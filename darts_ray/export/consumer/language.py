@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from darts_ray.errors import ExportError
+from darts_ray.errors import PredictionError
 from darts_ray.export.consumer.contract import ModelMetadata, TextRule
 from darts_ray.export.consumer.images import Prediction
 from darts_ray.export.consumer.session import open_session, read_metadata
@@ -46,7 +46,7 @@ class OnnxLanguageModel:
         num_threads: of one run; None: onnxruntime's choice.
 
     Raises:
-        ExportError: the file is missing, not valid ONNX, not exported by darts_ray, or no
+        PredictionError: the file is missing, not valid ONNX, not exported by darts_ray, or no
             language model.
     """
 
@@ -55,7 +55,7 @@ class OnnxLanguageModel:
         self._metadata = read_metadata(self._session)
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         if list(inputs) != ["tokens", "hidden"]:
-            raise ExportError(f"{path} is no language model: its inputs are {list(inputs)}.")
+            raise PredictionError(f"{path} is no language model: its inputs are {list(inputs)}.")
         self._units = int(inputs["hidden"][2])
         self._numbers = {word: i for i, word in enumerate(self._metadata.class_names)}
 
@@ -79,7 +79,7 @@ class OnnxLanguageModel:
         """Return a text's token numbers (length,), by the file's rule.
 
         Raises:
-            ExportError: a word is not in the vocabulary, which has no mark for unknown words.
+            PredictionError: a word is not in the vocabulary, which has no mark for unknown words.
         """
         rule = self._metadata.text or TextRule()
         unknown = self._numbers.get(rule.unknown)
@@ -87,7 +87,7 @@ class OnnxLanguageModel:
         for position, word in enumerate(_words(text, rule)):
             number = self._numbers.get(word, unknown)
             if number is None:
-                raise ExportError(
+                raise PredictionError(
                     f"Word {position} of the text, {word!r}, is not in the model's vocabulary of"
                     f" {len(self._numbers)} words, which has no {rule.unknown} to stand for it."
                 )
@@ -98,11 +98,11 @@ class OnnxLanguageModel:
         """Return a text's perplexity and the words that are likeliest to come next.
 
         Raises:
-            ExportError: the text has fewer than two tokens, or a word that cannot be expressed.
+            PredictionError: the text is shorter than two tokens, or has an unknown word.
         """
         tokens = self.encode(text)
         if len(tokens) < 2:
-            raise ExportError(f"A text needs two tokens or more, not {len(tokens)}.")
+            raise PredictionError(f"A text needs two tokens or more, not {len(tokens)}.")
         hidden = self.initial_state()
         loss = 0.0
         for start in range(0, len(tokens), _WINDOW):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from darts_ray.errors import ExportError
+from darts_ray.errors import PredictionError
 from darts_ray.export.consumer.contract import PictureRule
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,17 +36,17 @@ def picture_pixels(
         where: names the picture in messages; default: its path.
 
     Raises:
-        ExportError: it is no picture, is too deep, or has a size or mode that the rule refuses.
+        PredictionError: it is no picture, too deep, or of a size or mode that the rule refuses.
     """
     place = where or (str(picture) if isinstance(picture, str | Path) else "The picture")
     image = _open(picture, place)
     if image.mode in _DEEP_MODES:
-        raise ExportError(
+        raise PredictionError(
             f"{place}: has more than 8 bits per pixel (mode {image.mode}); convert it to 8 bits."
         )
     own = 1 if image.mode in _GRAY_MODES else 3
     if own != channels and not rule.converts_color:
-        raise ExportError(
+        raise PredictionError(
             f"{place}: the picture is {_KIND[own]} (mode {image.mode}), and the network was"
             f" trained on {_KIND[channels]} ones, unconverted: convert it to"
             f" {'L' if channels == 1 else 'RGB'} first."
@@ -54,9 +54,9 @@ def picture_pixels(
     try:
         image = _resized(image.convert("L" if channels == 1 else "RGB"), rule, size)
     except (OSError, SyntaxError, ValueError) as error:
-        raise ExportError(f"{place}: the picture cannot be decoded ({error}).") from error
+        raise PredictionError(f"{place}: the picture cannot be decoded ({error}).") from error
     if image.size != (size[1], size[0]):
-        raise ExportError(
+        raise PredictionError(
             f"{place}: the picture has {image.height}x{image.width} pixels (height x width), the"
             f" network takes {size[0]}x{size[1]}, and the file has no rule for resizing, as"
             " training had none: resize it first."
@@ -70,7 +70,7 @@ def _open(picture: Picture, place: str) -> Image.Image:
         return picture
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
-            raise ExportError(
+            raise PredictionError(
                 f"{place}: a single array must be uint8 (height, width[, channels]), not"
                 f" {picture.dtype} {picture.shape}; a batch has the axes NCHW."
             )
@@ -80,9 +80,9 @@ def _open(picture: Picture, place: str) -> Image.Image:
         image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
         image.load()
     except FileNotFoundError as error:
-        raise ExportError(f"{place}: there is no such file.") from error
+        raise PredictionError(f"{place}: there is no such file.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ExportError(f"{place}: is no picture that can be decoded ({error}).") from error
+        raise PredictionError(f"{place}: is no picture that can be decoded ({error}).") from error
     return image
 
 

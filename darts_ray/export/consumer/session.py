@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from darts_ray.errors import ExportError
+from darts_ray.errors import PredictionError
 from darts_ray.export.consumer.contract import ModelMetadata
 
 
@@ -13,12 +13,12 @@ def open_session(path: Path, *, num_threads: int | None = None) -> Any:
     """Return an `onnxruntime.InferenceSession` on the CPU that logs errors only.
 
     Raises:
-        ExportError: the file is missing or onnxruntime cannot read it.
+        PredictionError: the file is missing or onnxruntime cannot read it.
     """
     import onnxruntime
 
     if not path.is_file():
-        raise ExportError(f"{path} does not exist; export a network first.")
+        raise PredictionError(f"{path} does not exist; export a network first.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     if num_threads is not None:
@@ -26,7 +26,7 @@ def open_session(path: Path, *, num_threads: int | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base of their own
-        raise ExportError(
+        raise PredictionError(
             f"onnxruntime cannot read {path}: {error} The file is cut short or is no ONNX file:"
             " copy it again, or write it again with `darts-ray export`."
         ) from error
@@ -36,7 +36,7 @@ def read_metadata(session: Any) -> ModelMetadata:
     """Return what an open file says about itself.
 
     Raises:
-        ExportError: darts_ray has not written it.
+        PredictionError: darts_ray has not written it.
     """
     return ModelMetadata.from_props(session.get_modelmeta().custom_metadata_map)
 
@@ -45,7 +45,7 @@ def is_language_model(path: Path) -> bool:
     """Tell whether a file reads tokens (a language model) rather than images.
 
     Raises:
-        ExportError: the file is missing, not valid ONNX, or not exported by darts_ray.
+        PredictionError: the file is missing, not valid ONNX, or not exported by darts_ray.
     """
     session = open_session(path, num_threads=1)
     read_metadata(session)

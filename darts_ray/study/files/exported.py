@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -15,33 +11,48 @@ class Int8File:
 
     Attributes:
         error: why no file was written; the other fields are then empty.
+        target: whose conventions it follows.
         accuracy: 0..1, on the images it was judged on.
         float_accuracy: of the float file on the same images.
-        judged_on: which images those were.
+        judged_on: which images those were, and whether the network has learned from them.
     """
 
     error: str | None = None
     file: str | None = None
+    target: str = "x86"
     size_bytes: int = 0
     accuracy: float | None = None
     float_accuracy: float | None = None
     judged_on: str = ""
+    registered: str | None = None
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """The torch.export program, or why there is none."""
+
+    error: str | None = None
+    file: str | None = None
+    max_difference: float | None = None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The exported files, and what they were compared on.
+    """The exported files, and what they were compared on; how fast they are is in speed.json.
 
     Attributes:
         file: the ONNX file in the study folder.
+        sidecar: its contract as JSON.
         trial: the retraining it was made from.
         seed: of that retraining.
         opset: of its operators.
         tolerance: largest difference from torch that was allowed.
         max_difference: the largest that was found.
         batch_sizes: of the comparison.
-        checked_on: what was compared.
+        num_checked: images or texts that were compared.
+        checked_on: which those were.
         size_bytes: of the file.
+        program: the torch.export program; None: not asked for.
         int8: the int8 file; None: not asked for.
         registered: where in the model registry.
         reason: why this retraining was exported.
@@ -56,14 +67,9 @@ class Exported:
     batch_sizes: tuple[int, ...]
     checked_on: str
     size_bytes: int
+    sidecar: str = ""
+    num_checked: int = 0
+    program: ProgramFile | None = None
     int8: Int8File | None = None
     registered: str | None = None
     reason: str = ""
-
-
-_ADAPTER: TypeAdapter[Exported] = TypeAdapter(Exported)
-
-
-def exported_from(values: Mapping[str, Any], reason: str) -> Exported:
-    """Return what the export found, with the reason why it was this network."""
-    return _ADAPTER.validate_python({**values, "reason": reason})

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from darts_ray.config import ExportSection
-from darts_ray.data import ImageData, TextData, TextInfo
+from darts_ray.data import ImageData, TextData, split_indices
 from darts_ray.errors import ExportError
 from darts_ray.export import (
     ModelMetadata,
+    VerifyResult,
+    benchmark_onnx,
     export_onnx,
+    export_program,
     export_recurrent_onnx,
     quantize_onnx,
     verify_onnx,
     verify_recurrent_onnx,
 )
+from darts_ray.export.consumer.benchmark import available_cpus, cpu_name
+from darts_ray.export.onnx_file import sidecar
+from darts_ray.study.files.exported import Exported, Int8File, ProgramFile
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import RetrainEntry
-from darts_ray.tracking import StudyTracker
+from darts_ray.study.report.model_card import CARD_FILE
+from darts_ray.study.run.contract import model_contract
+from darts_ray.study.run.registering import describe, register_files
+from darts_ray.tracking import Registration, StudyTracker
 from darts_ray.train import Checkpoint, load_checkpoint
 
 ONNX_FILE = "best.onnx"
+SIDECAR_FILE = "best.json"
 INT8_FILE = "best-int8.onnx"
+INT8_SIDECAR_FILE = "best-int8.json"
+SPEED_FILE = "speed.json"
+PROGRAM_FILE = "best.pt2"
 WEIGHTS_FILE = "best.pt"
+EXPORTED_FILES = (
+    *(WEIGHTS_FILE, ONNX_FILE, SIDECAR_FILE, PROGRAM_FILE),
+    *(INT8_FILE, INT8_SIDECAR_FILE, SPEED_FILE, CARD_FILE),
+)
 NETWORK_FILE = "network.pt"
 """The deployable network inside a retraining's checkpoint folder."""
 
@@ -37,144 +56,218 @@ NUM_JUDGED = 2048
 TEXT_LENGTH, NUM_TEXTS = 35, 7
 
 
+@dataclass(frozen=True)
+class _Export:
+    """One export at work.
+
+    Attributes:
+        place: a temporary folder; files go from there into the study folder once they passed.
+        size: (channels, height, width) of images; None for text.
+        held_out: training images that the network has not learned from; None: there are none.
+    """
+
+    folder: StudyFolder
+    place: Path
+    section: ExportSection
+    data: ImageData | TextData
+    checkpoint: Checkpoint
+    metadata: ModelMetadata
+    size: tuple[int, int, int] | None
+    held_out: Tensor | None
+
+
 def export_network(
     folder: StudyFolder,
     entry: RetrainEntry,
     section: ExportSection,
     data: ImageData | TextData,
     tracker: StudyTracker | None,
-    model_name: str,
-) -> dict[str, Any]:
-    """Write best.pt, best.onnx and, if asked for, the int8 file; return what was found.
+    registration: Registration,
+) -> Exported:
+    """Write the exported files into the study folder; return what the record says of them.
 
-    The ONNX file is compared with torch on training images (of a text, on its validation part).
-    A file appears in the study folder only after it has passed.
+    The ONNX file is compared with torch on held-out images where there are any, else on training
+    images (of a text, on its validation part). A file appears in the study folder only after it
+    has passed, and no file of an earlier export stays.
 
     Args:
         folder: the study.
         entry: the retraining to export, with its checkpoint's place in the folder.
-        section: opset, tolerance, quantisation.
+        section: opset, input and output, tolerance, quantisation.
         data: the study's data; the test set is not read.
         tracker: where the model is registered; None: nowhere.
-        model_name: its name there.
+        registration: its name there, and what decides whether it becomes the champion.
 
     Raises:
         ExportError: the file does not compute what the network computes.
         CheckpointError: the retraining's checkpoint cannot be read.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        weights, onnx = Path(temporary, WEIGHTS_FILE), Path(temporary, ONNX_FILE)
+        weights = Path(temporary, WEIGHTS_FILE)
         weights.write_bytes(folder.read_bytes(f"{entry.checkpoint}/{NETWORK_FILE}"))
         checkpoint = load_checkpoint(weights)
-        metadata = _metadata(checkpoint, tracker)
-        if isinstance(data, ImageData):
-            size = (data.info.channels, *data.info.image_size)
-            export_onnx(
-                checkpoint.network,
-                onnx,
-                example_size=size,
-                metadata=metadata,
-                opset=section.opset,
-            )
-            images, _ = _some_images(data, NUM_VERIFIED)
-            verified = verify_onnx(onnx, checkpoint.network, images, tolerance=section.tolerance)
-            checked_on = "training images"
-        else:
-            export_recurrent_onnx(checkpoint.network, onnx, metadata=metadata, opset=section.opset)
-            tokens = data.valid[: TEXT_LENGTH * NUM_TEXTS].reshape(NUM_TEXTS, -1).T.contiguous()
-            verified = verify_recurrent_onnx(
-                onnx, checkpoint.network, tokens, tolerance=section.tolerance
-            )
-            checked_on = f"texts of {len(tokens)} words from the validation part"
-        found = {
-            "file": ONNX_FILE,
-            "trial": entry.trial,
-            "seed": entry.seed,
-            "opset": section.opset,
-            "tolerance": section.tolerance,
-            "max_difference": verified.max_difference,
-            "batch_sizes": list(verified.batch_sizes),
-            "checked_on": checked_on,
-            "size_bytes": onnx.stat().st_size,
-            "int8": None,
-            "registered": None,
-        }
-        folder.write_file(WEIGHTS_FILE, weights)
-        folder.write_file(ONNX_FILE, onnx)
+        metadata = model_contract(checkpoint, section, _run_id(tracker))
+        work = _Export(
+            folder,
+            Path(temporary),
+            section,
+            data,
+            checkpoint,
+            metadata,
+            (data.info.channels, *data.info.image_size) if isinstance(data, ImageData) else None,
+            _held_out(data, checkpoint),
+        )
+        onnx = work.place / ONNX_FILE
+        verified, checked_on = _write_onnx(work, onnx)
+        (work.place / SIDECAR_FILE).write_text(sidecar(onnx), encoding="utf-8")
+        exported = Exported(
+            file=ONNX_FILE,
+            sidecar=SIDECAR_FILE,
+            trial=entry.trial,
+            seed=entry.seed,
+            opset=section.opset,
+            tolerance=section.tolerance,
+            max_difference=verified.max_difference,
+            batch_sizes=verified.batch_sizes,
+            num_checked=verified.num_inputs,
+            checked_on=checked_on,
+            size_bytes=onnx.stat().st_size,
+            program=_program(work) if section.program else None,
+            int8=_int8(work, onnx) if section.quantize else None,
+        )
+        _measure_speed(work.place, section)
+        _publish(folder, work.place)
         if tracker is not None:
             tracker.log_checkpoint(None, weights)
-            version = tracker.register_onnx(onnx, model_name, metadata=metadata.to_props())
-            found["registered"] = (
-                f"{model_name}, version {version}" if version else f"{model_name} (waiting)"
+            example = None if work.size is None else _some_images(work, 1)[0][0]
+            described = describe(registration, checkpoint, metadata, data.info, example)
+            exported = register_files(tracker, work.place, described, metadata, exported)
+    return exported
+
+
+def _run_id(tracker: StudyTracker | None) -> str | None:
+    if tracker is None:
+        return None
+    tracker.flush()  # the run is known once the server has answered
+    return tracker.run_id
+
+
+def _write_onnx(work: _Export, onnx: Path) -> tuple[VerifyResult, str]:
+    """Write the ONNX file and compare it; return also what it was compared on."""
+    network, section = work.checkpoint.network, work.section
+    if isinstance(work.data, TextData):
+        export_recurrent_onnx(network, onnx, metadata=work.metadata, opset=section.opset)
+        tokens = work.data.valid[: TEXT_LENGTH * NUM_TEXTS].reshape(NUM_TEXTS, -1).T.contiguous()
+        verified = verify_recurrent_onnx(onnx, network, tokens, tolerance=section.tolerance)
+        return verified, f"texts of {len(tokens)} words from the validation part"
+    assert work.size is not None
+    export_onnx(network, onnx, example_size=work.size, metadata=work.metadata, opset=section.opset)
+    images, _ = _some_images(work, NUM_VERIFIED)
+    verified = verify_onnx(onnx, network, images, tolerance=section.tolerance)
+    return verified, "training images" if work.held_out is None else "held-out images"
+
+
+def _measure_speed(place: Path, section: ExportSection) -> None:
+    """Time batches of 1 and 32 with one thread and with all, and write speed.json.
+
+    It is a file of its own because the record holds only what a second run would find again.
+    """
+    if not section.benchmark_seconds:
+        return
+    files = {
+        name: [
+            asdict(result)
+            for threads in dict.fromkeys((1, available_cpus()))
+            for result in benchmark_onnx(
+                place / name, seconds=section.benchmark_seconds, num_threads=threads
             )
-        if section.quantize and isinstance(data, ImageData):
-            found["int8"] = _quantize(folder, onnx, section, data)
-    return found
+        ]
+        for name in (ONNX_FILE, INT8_FILE)
+        if (place / name).exists()
+    }
+    content = {"cpu": cpu_name(), "onnxruntime": version("onnxruntime"), "files": files}
+    (place / SPEED_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _metadata(checkpoint: Checkpoint, tracker: StudyTracker | None) -> ModelMetadata:
-    info = checkpoint.info
-    extra = {name: f"{value:.6g}" for name, value in checkpoint.metrics.items()}
-    genotype = checkpoint.config.parsed_genotype().to_json()
-    run_id = None
-    if tracker is not None:
-        tracker.flush()  # the run is known once the server has answered
-        run_id = tracker.run_id
-    if isinstance(info, TextInfo):
-        return ModelMetadata(
-            genotype_json=genotype,
-            class_names=info.vocabulary,
-            layout="TB",
-            value_range=f"0..{info.vocab_size - 1}",
-            color="",
-            run_id=run_id,
-            extra=extra,
+def _program(work: _Export) -> ProgramFile:
+    """Write the torch.export program; a refusal is part of the result, no error."""
+    path = work.place / PROGRAM_FILE
+    try:
+        difference = export_program(
+            work.checkpoint.network,
+            path,
+            example_size=work.size,
+            metadata=work.metadata,
+            tolerance=work.section.tolerance,
         )
-    return ModelMetadata(
-        genotype_json=genotype,
-        class_names=info.class_names,
-        mean=info.mean,
-        std=info.std,
-        color="RGB" if info.channels == 3 else "gray",
-        run_id=run_id,
-        extra=extra,
-    )
+    except ExportError as error:
+        return ProgramFile(error=str(error))
+    return ProgramFile(None, PROGRAM_FILE, difference)
 
 
-def _quantize(
-    folder: StudyFolder, onnx: Path, section: ExportSection, data: ImageData
-) -> dict[str, Any]:
+def _int8(work: _Export, onnx: Path) -> Int8File:
     """Write the int8 file if it passes its gate; a refusal is part of the result, no error.
 
-    The retraining has learned from all training images, and the test set may not decide
-    anything; so the gate compares both files on training images, others than the calibration's.
+    The test set may not decide anything; so the gate compares both files on held-out images, or
+    where the retraining has learned from all, on training images, and says so. Calibration has
+    other images than the gate.
     """
-    images, labels = _some_images(data, NUM_CALIBRATION + NUM_JUDGED)
+    target = work.section.int8_target
+    images, labels = _some_images(work, NUM_CALIBRATION + NUM_JUDGED)
     cut = min(NUM_CALIBRATION, len(images) // 2)
-    int8 = onnx.with_name(INT8_FILE)
+    path = work.place / INT8_FILE
     try:
         result = quantize_onnx(
             onnx,
-            int8,
+            path,
             calibration=images[:cut],
             images=images[cut:],
             labels=labels[cut:],
-            max_accuracy_drop=section.max_accuracy_drop,
+            max_accuracy_drop=work.section.max_accuracy_drop,
+            target=target,
         )
     except ExportError as error:
-        return {"error": str(error)}
-    folder.write_file(INT8_FILE, int8)
-    return {
-        "file": INT8_FILE,
-        "size_bytes": result.int8_size_bytes,
-        "accuracy": result.int8_accuracy,
-        "float_accuracy": result.accuracy,
-        "judged_on": f"{len(images) - cut} training images",
-    }
+        return Int8File(error=str(error), target=target)
+    (work.place / INT8_SIDECAR_FILE).write_text(sidecar(path), encoding="utf-8")
+    number = len(images) - cut
+    judged_on = (
+        f"{number} training images, which the network has learned from, as none are held out"
+        if work.held_out is None
+        else f"{number} held-out images"
+    )
+    return Int8File(
+        file=INT8_FILE,
+        target=target,
+        size_bytes=result.int8_size_bytes,
+        accuracy=result.int8_accuracy,
+        float_accuracy=result.accuracy,
+        judged_on=judged_on,
+    )
 
 
-def _some_images(data: ImageData, number: int) -> tuple[Tensor, Tensor]:
-    """Return up to `number` training images, always the same, in random order."""
-    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:number]
-    batches = list(data.train.read(order, 256, device=torch.device("cpu")))
+def _publish(folder: StudyFolder, place: Path) -> None:
+    """Put the files that there are into the study folder, and remove those there are not."""
+    for name in EXPORTED_FILES:
+        if (place / name).exists():
+            folder.write_file(name, place / name)
+        else:
+            folder.delete(name)
+
+
+def _held_out(data: ImageData | TextData, checkpoint: Checkpoint) -> Tensor | None:
+    """Return the training images that the retraining did not learn from."""
+    portion = checkpoint.config.train_portion
+    if portion is None or isinstance(data, TextData):
+        return None
+    return split_indices(len(data.train), portion, checkpoint.config.data.split_seed)[1]
+
+
+def _some_images(work: _Export, number: int) -> tuple[Tensor, Tensor]:
+    """Return up to `number` images, held-out ones if there are any, in a fixed random order."""
+    assert isinstance(work.data, ImageData)
+    train = work.data.train
+    rows = torch.arange(len(train)) if work.held_out is None else work.held_out
+    shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    order = rows[shuffled[:number]]
+    batches = list(train.read(order, 256, device=torch.device("cpu")))
     return torch.cat([images for images, _ in batches]), torch.cat([y for _, y in batches])

@@ -12,7 +12,6 @@ from darts_ray.config import StudyConfig
 from darts_ray.data import ImageData, TextData
 from darts_ray.errors import StudyError
 from darts_ray.study.files import entries
-from darts_ray.study.files.exported import exported_from
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import TRAINING_STAGES, Record, Winner
@@ -35,13 +34,10 @@ from darts_ray.study.plan.settings import (
     setting_text,
     settings_of,
 )
+from darts_ray.study.report.model_card import write_model_card
 from darts_ray.study.report.page import write_report
-from darts_ray.study.run.exporting import (
-    INT8_FILE,
-    ONNX_FILE,
-    WEIGHTS_FILE,
-    export_network,
-)
+from darts_ray.study.run.exporting import EXPORTED_FILES, export_network
+from darts_ray.study.run.registering import registration_of
 from darts_ray.study.run.tracked import log_figures, log_weights, settled
 from darts_ray.tracking import StudyTracker
 from darts_ray.tune import (
@@ -54,8 +50,6 @@ from darts_ray.tune import (
     run_trials,
 )
 from darts_ray.tune.reading import read_outcomes
-
-EXPORTED_FILES = (WEIGHTS_FILE, ONNX_FILE, INT8_FILE)
 
 
 class StageRunner:
@@ -183,19 +177,19 @@ class StageRunner:
         if self.record.export is None or self.record.export.trial != entry.trial:
             # why: a kill must not leave the weights of one network beside the graph of another
             self._forget_export()
-        name = self.config.tracking.registered_model or self.config.name
-        values = export_network(
-            self.folder, entry, self.config.export, self._data, self._tracker, name
+        registration = registration_of(self.config, self.record, entry)
+        exported = export_network(
+            self.folder, entry, self.config.export, self._data, self._tracker, registration
         )
-        exported = exported_from(values, reason)
-        if exported.int8 is None or exported.int8.file is None:
-            self.folder.delete(INT8_FILE)
-        self.record = replace(self.record, export=exported)
+        self.record = replace(self.record, export=replace(exported, reason=reason))
+        write_record(self.folder, self.record)
+        write_model_card(self.folder)
         self._say(
             f"export: {exported.file} agrees with torch within {exported.max_difference:.1e}"
         )
-        if exported.int8 is not None and exported.int8.error is not None:
-            self._say(f"export: no int8 file was written: {exported.int8.error}")
+        for what, file in (("int8", exported.int8), ("torch.export", exported.program)):
+            if file is not None and file.error is not None:
+                self._say(f"export: no {what} file was written: {file.error}")
 
     def _report(self) -> None:
         if self._tracker is not None and self.record.export is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from darts_ray.config import ResourcesSection, StudyConfig
+from darts_ray.study.files.exported import Exported
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import RetrainEntry
 from darts_ray.study.plan.settings import search_trials
@@ -84,20 +85,18 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     def no_ray(resources: ResourcesSection) -> Iterator[None]:
         yield
 
-    def no_export(folder: StudyFolder, entry: RetrainEntry, *args: Any) -> dict[str, Any]:
-        return {
-            "file": "best.onnx",
-            "trial": entry.trial,
-            "seed": entry.seed,
-            "opset": 20,
-            "tolerance": 1e-4,
-            "max_difference": 1e-6,
-            "batch_sizes": [1],
-            "checked_on": "nothing",
-            "size_bytes": 1,
-            "int8": None,
-            "registered": None,
-        }
+    def no_export(folder: StudyFolder, entry: RetrainEntry, *args: Any) -> Exported:
+        return Exported(
+            file="best.onnx",
+            trial=entry.trial,
+            seed=entry.seed,
+            opset=20,
+            tolerance=1e-4,
+            max_difference=1e-6,
+            batch_sizes=(1,),
+            checked_on="nothing",
+            size_bytes=1,
+        )
 
     fake = FakeRay()
     monkeypatch.setattr("darts_ray.study.run.driver.start_ray", no_ray)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from darts_ray.study import load_study, resume_study, run_study
+from darts_ray.study.files.exported import Exported, Int8File
 from darts_ray.study.files.record import Record, cell_name
 from darts_ray.study.run import stages
 from tests.study.fabricated import search_outcome
@@ -27,14 +28,14 @@ def late_cell() -> dict[str, Any]:
 def first_pass(tmp_path: Path, fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> str:
     """A study whose second search fails, although its cell would be the better one."""
 
-    def write_files(folder: Any, entry: Any, *args: Any) -> dict[str, Any]:
+    def write_files(folder: Any, entry: Any, *args: Any) -> Exported:
         for name in FILES:
             folder.write_text(name, entry.trial)
-        return {
-            "file": "best.onnx", "trial": entry.trial, "seed": entry.seed, "opset": 20,
-            "tolerance": 1e-4, "max_difference": 1e-6, "batch_sizes": [1], "checked_on": "x",
-            "size_bytes": 1, "int8": {"file": "best-int8.onnx"},
-        }  # fmt: skip
+        return Exported(
+            file="best.onnx", trial=entry.trial, seed=entry.seed, opset=20, tolerance=1e-4,
+            max_difference=1e-6, batch_sizes=(1,), checked_on="x", size_bytes=1,
+            int8=Int8File(file="best-int8.onnx"),
+        )  # fmt: skip
 
     monkeypatch.setattr("darts_ray.study.run.stages.export_network", write_files)
     fake.failing = {searches(tiny(tmp_path))[1]}

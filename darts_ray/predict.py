@@ -1,0 +1,74 @@
+"""`darts-ray predict`: an exported file applied to pictures or texts; without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from darts_ray.errors import PredictionError
+from darts_ray.export.consumer.images import OnnxNetwork
+from darts_ray.export.consumer.language import OnnxLanguageModel
+from darts_ray.export.consumer.predicting import predict_pictures, predict_texts
+from darts_ray.export.consumer.session import is_language_model
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="An exported file, or the folder of its study.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="Pictures, folders of them, Parquet files; for a language model text files.",
+        ),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Classes, or next words, to give.")] = 5,
+    column: Annotated[
+        str | None, typer.Option(help="Of the pictures in Parquet; default: img or image.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Classify pictures with an exported file; a language model scores texts and goes on."""
+    file = model / "best.onnx" if model.is_dir() else model
+    results = _results(file, inputs, top, column)
+    if as_json:
+        typer.echo(json.dumps(results, indent=1))
+        return
+    for result in results:
+        typer.echo(_line(result))
+
+
+def _results(
+    file: Path, inputs: Sequence[Path], top: int, column: str | None
+) -> list[dict[str, Any]]:
+    if is_language_model(file):
+        if column is not None:
+            raise PredictionError("--column: is for pictures in Parquet; the file reads texts.")
+        return predict_texts(OnnxLanguageModel(file), inputs, top=top)
+    # Only a terminal shows it; results go to stdout, progress does not.
+    with Console(stderr=True).status("0 pictures") as status:
+        return predict_pictures(
+            OnnxNetwork(file),
+            inputs,
+            top=top,
+            column=column,
+            on_progress=lambda done: status.update(f"{done} pictures"),
+        )
+
+
+def _line(result: dict[str, Any]) -> str:
+    if "image" in result:
+        best = ", ".join(
+            f"{p['label']} {100 * p['probability']:.1f} %" for p in result["predictions"]
+        )
+        return f"{result['image']}: {best}"
+    best = ", ".join(f"{p['word']} {100 * p['probability']:.1f} %" for p in result["next_words"])
+    unknown = f", {result['num_unknown']} unknown" if result["num_unknown"] else ""
+    return (
+        f"{result['text']}: perplexity {result['perplexity']:.2f} over {result['num_tokens']}"
+        f" tokens{unknown}; next: {best}"
+    )

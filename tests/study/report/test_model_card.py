@@ -1,0 +1,88 @@
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darts_ray.export import ModelMetadata, PictureRule
+from darts_ray.study.files.exported import Int8File
+from darts_ray.study.files.study import read_record, write_record
+from darts_ray.study.report.model_card import write_model_card
+from darts_ray.study.report.statistics.classes import class_report
+from tests.study.fabricated import finished_image_study
+
+NAMES = ("cat", "dog", "owl")
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> str:
+    folder = finished_image_study(tmp_path)
+    record = read_record(folder)
+    assert record.export is not None
+    assert record.winner is not None
+    first, *others = record.retrain
+    checkpoint = f"retrain/{first.trial}/checkpoint"
+    metrics = {**first.metrics, "onnx_test_accuracy": 0.6}
+    first = replace(first, checkpoint=checkpoint, metrics=metrics)
+    int8 = Int8File(
+        file="best-int8.onnx", size_bytes=2**20, accuracy=0.91, float_accuracy=0.915,
+        judged_on="500 held-out images",
+    )  # fmt: skip
+    export = replace(record.export, int8=int8)
+    write_record(folder, replace(record, retrain=(first, *others), export=export))
+    sink = io.BytesIO()
+    np.savez(
+        sink,
+        label=np.array([0, 0, 1, 1, 2]),
+        predicted=np.array([0, 1, 1, 1, 0]),
+        confidence=np.array([0.9, 0.6, 0.9, 0.9, 0.5]),
+    )
+    folder.write_bytes(f"{checkpoint}/test_predictions.npz", sink.getvalue())
+    speed = {"batch_size": 1, "num_threads": 1, "median_ms": 1.25, "p95_ms": 2.5}
+    speeds = {"best.onnx": [{**speed, "images_per_second": 800.0}]}
+    content = {"cpu": "Some CPU", "onnxruntime": "1.32", "files": speeds}
+    folder.write_text("speed.json", json.dumps(content))
+    metadata = ModelMetadata(
+        record.winner.genotype.to_json(),
+        NAMES, (0.5,) * 3, (0.2,) * 3, pictures=PictureRule((32, 32), "stretch"),
+    )  # fmt: skip
+    folder.write_text("best.json", metadata.to_sidecar("best.onnx", {}, {}))
+    write_model_card(folder)
+    return folder.read_text("model_card.md")
+
+
+def test_card_says_what_the_model_is(card: str) -> None:
+    for said in (
+        "Image classifier with 3 classes",
+        "Licence of the data: not stated",
+        "over 2 seeds: 97.50 ± 0.71 %",  # 97 and 98
+        "in the same pass: 60.00 %",
+        "3.35M parameters",
+        "costs 0.50 points of accuracy (91.50 to 91.00 %) on 500 held-out images",
+        "on Some CPU",
+        "| `best.onnx` | 1 | 1 | 1.25 | 2.5 | 800 |",
+        "image = image.resize((32, 32), Image.Resampling.BILINEAR)",
+        "![normal cell](data:image/svg+xml;base64,",
+        "has the best select accuracy",
+    ):
+        assert said in card, said
+
+
+def test_classes_come_from_the_one_pass_over_the_test_set(card: str) -> None:
+    assert "| cat | 2 | 50.0 | dog (1) |" in card
+    assert "| dog | 2 | 100.0 | - |" in card
+    assert "| owl | 1 | 0.0 | cat (1) |" in card
+    assert "| **owl** | 1 |  |  |" in card
+    # Bins: 0.9 holds three right ones (gap 0.3 in all), 0.6 one wrong, 0.5 one wrong: 1.4 / 5.
+    assert "calibration error: 28.00 %" in card
+
+
+def test_a_class_that_does_not_occur_has_no_accuracy() -> None:
+    label = np.array([0, 0])
+    report = class_report(label, label, np.array([1.0, 1.0]), 2)
+    assert report.confusion.tolist() == [[2, 0], [0, 0]]
+    assert report.accuracy[0] == 1
+    assert np.isnan(report.accuracy[1])
+    assert report.calibration_error == 0
