@@ -6,6 +6,7 @@ from darts_ray.space.edges import Edge, Node
 from darts_ray.space.first_format import ConvGenotype, RecurrentGenotype, fingerprint
 from darts_ray.space.genotype import Genotype
 from darts_ray.space.published_cells import zoo
+from darts_ray.space.reading.arch import arch_string
 from darts_ray.space.spaces import SearchSpace, resolve_space, spaces
 from darts_ray.space.topology import CellSpace, EdgeSpace
 
@@ -19,6 +20,7 @@ __all__ = [
     "Node",
     "RecurrentGenotype",
     "SearchSpace",
+    "arch_string",
     "derive",
     "derive_strengths",
     "fingerprint",

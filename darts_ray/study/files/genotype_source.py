@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from darts_ray.encoding import NotTextError, decode_text
 from darts_ray.errors import ConfigError, StudyError
 from darts_ray.space import Genotype, zoo
 from darts_ray.study.files.study import load_study
+
+_TEXTS = ("{", "Genotype(", "~0|", "\n")
+"""What no path has that anybody gives, and every text of a genotype does."""
 
 
 def find_genotype(name: str) -> Genotype:
@@ -22,20 +26,31 @@ def find_genotype(name: str) -> Genotype:
     """
     if name in zoo:
         return zoo[name]
-    if name.lstrip().startswith(("{", "Genotype(")):
+    if any(mark in name for mark in _TEXTS):
         return Genotype.parse(name)
-    if Path(name).is_file():
+    if _is(Path.is_file, name):
         try:
             return Genotype.parse(decode_text(Path(name).read_bytes()))
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
         except NotTextError as error:
             raise ConfigError(f"{name}: is not a text file with a genotype: {error}.") from error
         except OSError as error:
             raise ConfigError(f"{name}: cannot be read: {error.strerror or error}.") from error
-    if Path(name).is_dir() or "://" in name:
+    if "://" in name or _is(Path.is_dir, name):
         winner = load_study(name).winner
         if winner is None:
             raise StudyError(f"{name}: has no winner yet; finish it with: darts-ray resume {name}")
         return winner
+    shown = name if len(name) < 80 else f"{name[:77]}..."
     raise ConfigError(
-        f"--genotype {name}: is no published cell ({', '.join(zoo)}), file or study folder."
+        f"--genotype {shown}: is no published cell ({', '.join(zoo)}), file or study folder."
     )
+
+
+def _is(check: Callable[[Path], bool], name: str) -> bool:
+    """Ask the file system about a name that may be too long for it, or hold a NUL."""
+    try:
+        return check(Path(name))
+    except (OSError, ValueError):
+        return False

@@ -40,3 +40,21 @@ def test_a_file_whose_encoding_is_not_told(tmp_path: Path) -> None:
     file.write_bytes(zoo["DARTS_V1"].to_json().encode("utf-16-le"))
     with pytest.raises(ConfigError, match=r"cell.json: .*UTF-16LE.*iconv"):
         find_genotype(str(file))
+
+
+def test_a_line_copied_from_a_log_is_no_path(tmp_path: Path) -> None:
+    cell = ", ".join(["('sep_conv_3x3', 0), ('skip_connect', 1)"] * 4)
+    line = (
+        f"genotype = Genotype(normal=[{cell}], normal_concat=range(2, 6), reduce=[{cell}],"
+        " reduce_concat=range(2, 6))"
+    )
+    assert len(line) > 255  # longer than a file's name may be
+    genotype = find_genotype(line)
+    assert genotype.num_skip == 4
+    file = tmp_path / "mine.txt"
+    file.write_text(f"MINE = {line.partition(' = ')[2]}\n")
+    assert find_genotype(str(file)) == genotype
+    with pytest.raises(ConfigError, match="is no published cell"):
+        find_genotype("x" * 300)
+    with pytest.raises(ConfigError, match="is no published cell"):
+        find_genotype("a\0b")
