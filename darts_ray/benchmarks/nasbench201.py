@@ -144,7 +144,8 @@ def genotype(number: int) -> Genotype:
 
 def source() -> str:
     """Return where the numbers come from, as the table's metadata say it."""
-    return (_table().schema.metadata or {})[b"source"].decode()
+    metadata: dict[bytes, bytes] = _table().schema.metadata
+    return metadata[b"source"].decode()
 
 
 def _dataset(name: str) -> str:
