@@ -12,7 +12,9 @@ import torch
 from darts_ray.config.methods import METHOD_CONFIGS
 from darts_ray.errors import ConfigError
 from darts_ray.search import SearchRun, methods
-from darts_ray.space import Genotype
+from darts_ray.search.step.relaxing import relaxed_weights
+from darts_ray.space import Genotype, SearchSpace
+from darts_ray.space.topology import CellSpace, EdgeSpace
 from tests.search.identical import assert_identical
 from tests.search.small import image_config, image_data, text_config, text_data
 
@@ -224,3 +226,19 @@ def test_a_method_of_ones_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) ->
             methods.register("gdas", lambda config: methods["darts"])
     finally:
         methods.unregister("mine")
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size"])
+def test_text_batches_of_one_column_fail_before_the_first_epoch(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: at least 2"):
+        SearchRun(text_config(**{name: 1}), text_data(), CPU)
+
+
+def test_relaxed_weights_of_edges_with_fewer_primitives_sum_to_one() -> None:
+    edges = (EdgeSpace(0, 0, ("skip_connect", "sep_conv_3x3")), EdgeSpace(1, 0, ("skip_connect",)))
+    cells = tuple(CellSpace(name, 2, edges) for name in ("normal", "reduce"))
+    sizes = {"channels": 2, "num_classes": 3, "layers": 3, "in_channels": 1}
+    supernet = methods.supernet("darts", space=SearchSpace("ragged", cells), **sizes)
+    for rows in relaxed_weights(methods["darts"], supernet).values():
+        assert rows[1] == [1.0, 0.0]
+        assert sum(rows[0]) == pytest.approx(1)

@@ -48,7 +48,9 @@ def relaxed_weights(method: Method, supernet: Any) -> dict[str, list[Any]]:
     """
     with torch.no_grad():
         alphas = {name: values.double() for name, values in supernet.alphas.items()}
-        if type(method.relaxation) is Softmax:
+        # rows that are padded need the relaxation's own softmax
+        padded = any(not cell.mask().all() for cell in supernet.space.cells)
+        if type(method.relaxation) is Softmax and not padded:
             return {name: softmax_alphas(values).tolist() for name, values in alphas.items()}
         shown = method.relaxation.shown(alphas, supernet.space)
         return {name: values.tolist() for name, values in shown.items()}
