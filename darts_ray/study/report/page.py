@@ -155,7 +155,13 @@ def _robustness(study: Study, results: pd.DataFrame, measure: Measure) -> Robust
         first = settings_of(config)[0].values
         space = config.search_config(first, config.seeds[0]).search_space()
     return assess(
-        study.record, results, measure, space, stops_early=config.tune.scheduler == "asha"
+        study.record,
+        results,
+        measure,
+        space,
+        stops_early=config.tune.scheduler == "asha",
+        # searches on other images transfer their cells, as most papers do
+        dataset="cifar100" if config.data.source == "cifar100" else "cifar10",
     )
 
 

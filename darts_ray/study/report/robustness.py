@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
-from darts_ray.space import Genotype, SearchSpace
+from darts_ray.benchmarks import nasbench201
+from darts_ray.space import SearchSpace, spaces
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Record, SearchEntry
+from darts_ray.study.report.agreement import has_collapsed, mean_distance, random_distance
 from darts_ray.study.report.statistics import (
     Comparison,
     Correlation,
@@ -28,9 +29,6 @@ from darts_ray.study.report.statistics import (
     summarise,
 )
 
-NUM_RANDOM_CELLS = 60
-"""Cells that are drawn to say how alike random ones are; their 1,770 pairs are compared."""
-
 
 @dataclass(frozen=True)
 class SettingRobustness:
@@ -45,6 +43,7 @@ class SettingRobustness:
         improvement: percent by which the mean exceeds the baseline's; None without a baseline.
         distance: mean share of edges on which two searches' cells differ; None for one search.
         num_stopped: searches that a scheduler has stopped early; they count nowhere else here.
+        published: the cells' published test accuracy in percent, where the space has a table.
     """
 
     setting: str
@@ -55,6 +54,24 @@ class SettingRobustness:
     improvement: float | None
     distance: float | None
     num_stopped: int
+    published: Summary | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a published table says, for comparison: accuracies in percent.
+
+    Attributes:
+        dataset: whose test set.
+        optimum: of the best cell.
+        random_mean: of a uniformly random cell.
+        trivial: by name, cells that nobody had to search for.
+    """
+
+    dataset: str
+    optimum: float
+    random_mean: float
+    trivial: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,7 @@ class Robustness:
         random_distance: mean distance of two random cells of the space.
         baseline: the setting that the others are related to.
         notes: what the reader has to know before believing a verdict.
+        published: of the space's table; None where it has none.
     """
 
     measured: str
@@ -82,6 +100,7 @@ class Robustness:
     random_distance: float | None
     baseline: str | None
     notes: tuple[str, ...]
+    published: Published | None = None
 
 
 def assess(
@@ -91,6 +110,7 @@ def assess(
     space: SearchSpace | None,
     *,
     stops_early: bool = False,
+    dataset: str | None = None,
 ) -> Robustness:
     """Return the statistics over seeds of a study's searches.
 
@@ -103,6 +123,7 @@ def assess(
         measure: what the study is judged by.
         space: of the searches, for random cells; None without searches.
         stops_early: whether the study's scheduler may have stopped searches.
+        dataset: whose published accuracies are looked up, where the space has a table.
     """
     full = max((entry.epochs for entry in record.search), default=0)
     counted = [entry for entry in record.search if not stops_early or entry.epochs == full]
@@ -120,8 +141,14 @@ def assess(
             for item in comparisons
         )
     eigenvalues = _last_eigenvalues(results)
+    table = None if dataset is None or not _has_table(space) else dataset
+    published = {
+        entry.trial: nasbench201.accuracy(entry.genotype, table) for entry in counted if table
+    }
     settings = tuple(
-        _setting(setting, by_seed, counted, stopped, eigenvalues, scores.get(baseline or ""))
+        _setting(
+            setting, by_seed, counted, stopped, eigenvalues, scores.get(baseline or ""), published
+        )
         for setting, by_seed in scores.items()
     )
     return Robustness(
@@ -130,58 +157,12 @@ def assess(
         comparisons=comparisons,
         seeds=tuple(_needed(comparisons, scores)),
         ranks=None if stopped else rank_test(scores, more_is_better=measure.more_is_better),
-        correlations=tuple(_correlations(counted, measure)),
-        random_distance=None if space is None else _random_distance(space),
+        correlations=tuple(_correlations(counted, published)),
+        random_distance=None if space is None else random_distance(space),
         baseline=baseline,
         notes=tuple(_notes(scores, stopped, full)),
+        published=None if table is None else _published(table),
     )
-
-
-def has_collapsed(genotype: Genotype) -> bool:
-    """Tell whether a cell counts as collapsed.
-
-    In the skeleton of NAS-Bench-201: at most one convolution, which is what costs accuracy there.
-    Elsewhere: at least half of the normal cell's primitives are skip connections (Zela et al.
-    2020 count skips). Recurrent cells do not collapse in this sense.
-    """
-    cell = next(iter(genotype.cells.values()))
-    primitives = [edge.primitive for node in cell for edge in node]
-    if genotype.skeleton == "language_model":
-        return False
-    if genotype.skeleton == "nasbench201":
-        return sum("conv" in primitive for primitive in primitives) <= 1
-    return 2 * primitives.count("skip_connect") >= len(primitives)
-
-
-def distance(first: Genotype, second: Genotype) -> float:
-    """Return the share of edges on which two cells differ, from 0 to 1.
-
-    Edges are counted that at least one of the two has; two edges between the same states differ
-    if their primitives do.
-    """
-    ours, theirs = _edges(first), _edges(second)
-    places = ours.keys() | theirs.keys()
-    return sum(ours.get(place) != theirs.get(place) for place in places) / len(places)
-
-
-def mean_distance(genotypes: Sequence[Genotype]) -> float | None:
-    """Return the mean distance over all pairs; None for fewer than two."""
-    pairs = list(combinations(genotypes, 2))
-    return float(np.mean([distance(a, b) for a, b in pairs])) if pairs else None
-
-
-def _edges(genotype: Genotype) -> dict[tuple[str, int, int], frozenset[str]]:
-    edges: dict[tuple[str, int, int], frozenset[str]] = {}
-    for cell, nodes in genotype.cells.items():
-        for number, node in enumerate(nodes):
-            for edge in node:
-                place = (cell, number, edge.predecessor)
-                edges[place] = edges.get(place, frozenset()) | {edge.primitive}
-    return edges
-
-
-def _random_distance(space: SearchSpace) -> float | None:
-    return mean_distance([space.sample(seed) for seed in range(NUM_RANDOM_CELLS)])
 
 
 def _by_seed(entries: Iterable[SearchEntry], setting: str, *, selected: bool) -> dict[int, float]:
@@ -200,6 +181,7 @@ def _setting(
     stopped: Sequence[SearchEntry],
     eigenvalues: dict[str, float],
     baseline: dict[int, float] | None,
+    published: dict[str, float],
 ) -> SettingRobustness:
     entries = [entry for entry in counted if entry.setting == setting]
     genotypes = [entry.genotype for entry in entries]
@@ -217,6 +199,26 @@ def _setting(
         improvement=improvement,
         distance=mean_distance(genotypes),
         num_stopped=sum(entry.setting == setting for entry in stopped),
+        published=summarise([published[e.trial] for e in entries if e.trial in published]),
+    )
+
+
+def _has_table(space: SearchSpace | None) -> bool:
+    """Tell whether the space is that of the published table, whatever its name."""
+    return space is not None and space.cells == spaces["nasbench201"].cells
+
+
+def _published(dataset: str) -> Published:
+    trivial = (
+        ("all 3x3 convolutions", nasbench201.ALL_CONV3X3),
+        ("a ResNet-like cell", nasbench201.RESNET_LIKE),
+        ("all skip connections", nasbench201.ALL_SKIP),
+    )
+    return Published(
+        dataset,
+        nasbench201.optimum(dataset)[1],
+        nasbench201.random_mean_and_std(dataset)[0],
+        tuple((name, nasbench201.accuracy(cell, dataset)) for name, cell in trivial),
     )
 
 
@@ -244,11 +246,12 @@ def _needed(
 
 
 def _correlations(
-    entries: Sequence[SearchEntry], measure: Measure
+    entries: Sequence[SearchEntry], published: dict[str, float]
 ) -> Iterable[tuple[str, str, Correlation]]:
     signals: dict[str, list[float | None]] = {
         "search score": [entry.validation for entry in entries],
         "select score": [entry.select_score for entry in entries],
+        "published accuracy": [published.get(entry.trial) for entry in entries],
     }
     for (first, ours), (second, theirs) in combinations(signals.items(), 2):
         correlation = rank_correlation(ours, theirs)

@@ -7,12 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from darts_ray.benchmarks import nasbench201
 from darts_ray.space import ConvGenotype, Edge, Genotype, spaces, zoo
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Record, SearchEntry
 from darts_ray.study.files.study import load_study
+from darts_ray.study.report.agreement import distance, has_collapsed, mean_distance
 from darts_ray.study.report.page import render_report
-from darts_ray.study.report.robustness import assess, distance, has_collapsed, mean_distance
+from darts_ray.study.report.robustness import assess
 from tests.study.fabricated import image_config, search_outcome, write_study
 
 ACCURACY = Measure("accuracy", True)
@@ -99,6 +101,23 @@ def test_searches_that_were_stopped_early_stay_out() -> None:
     b = next(row for row in everything.settings if row.setting == "b")
     assert b.score is not None
     assert b.score.n == 7
+
+
+def test_published_accuracies_are_looked_up() -> None:
+    skips = Genotype.parse(nasbench201.ALL_SKIP)
+    best, optimum = nasbench201.optimum("cifar10")
+    cells = [skips, skips, best]
+    entries = [entry("a", seed, 0.5, cell=cell) for seed, cell in enumerate(cells)]
+    found = assess(
+        record(*entries), load_frame(), ACCURACY, spaces["nasbench201"], dataset="cifar10"
+    )
+    (row,) = found.settings
+    assert row.published is not None
+    assert row.published.mean == pytest.approx((2 * 54.30 + optimum) / 3, abs=0.01)
+    assert found.published is not None
+    assert found.published.optimum == pytest.approx(94.37, abs=0.005)
+    other = assess(record(*entries), load_frame(), ACCURACY, spaces["darts"], dataset="cifar10")
+    assert other.published is None
 
 
 def test_random_cells_are_the_baseline() -> None:
