@@ -31,7 +31,7 @@ from darts_ray.study.files.tables import KEYS, alphas_of
 from darts_ray.study.report.cell_drawing import draw_cell
 from darts_ray.study.report.figures import alpha_history
 from darts_ray.study.run.exporting import NETWORK_FILE
-from darts_ray.tracking import StudyTracker, sqlite_uri
+from darts_ray.tracking import Registration, StudyTracker, sqlite_uri
 
 TRACKING_FOLDER = ".tracking"
 """Where inside a local study folder what MLflow has not yet received is kept."""
@@ -148,7 +148,9 @@ def settled(
     with tempfile.TemporaryDirectory() as temporary:
         onnx = Path(temporary, exported.file)
         onnx.write_bytes(folder.read_bytes(exported.file))
-        version = tracker.register_onnx(onnx, name)
+        # why: the event that waits decides about the champion; this one only asks for the version
+        asking = Registration(name, rule="never")
+        version = tracker.register_onnx(onnx, name, registration=asking)
     if version is None:
         return exported
     return replace(exported, registered=f"{name}, version {version}")
