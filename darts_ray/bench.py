@@ -7,7 +7,6 @@ caches do not help the next. Images or tokens are random: a step costs the same 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import signal
 import statistics
 import time
@@ -27,7 +26,7 @@ from darts_ray.config import (
 from darts_ray.data import ImageInfo, TextInfo, open_data
 from darts_ray.errors import DartsError, ResourceError
 from darts_ray.runtime.device import resolve_device
-from darts_ray.runtime.memory import keep_freed_memory
+from darts_ray.runtime.memory import keep_freed_memory, peak_memory_bytes
 from darts_ray.runtime.randomness import seed_everything
 from darts_ray.search import BilevelStep
 from darts_ray.search.build import build_supernet
@@ -85,8 +84,11 @@ class BenchReport:
 def steps_per_epoch(config: SearchConfig, info: ImageInfo | TextInfo) -> int:
     """Return the weight updates of one search epoch."""
     if isinstance(info, ImageInfo):
-        # Integer part as in the split; the last batch of an epoch may be smaller.
-        steps = -(-int(config.train_portion * info.num_train) // config.batch_size)
+        # Integer part as in the split; the last batch of an epoch may be smaller, but a single
+        # image, and what would be compiled anew, is left out.
+        num = int(config.train_portion * info.num_train)
+        steps, rest = divmod(num, config.batch_size)
+        steps += rest > 1 and not config.compile
     else:
         assert isinstance(config.network, RecurrentSupernetConfig)
         steps = max(1, info.num_train // config.batch_size // config.network.bptt)
@@ -136,7 +138,7 @@ def measure_step(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         step_seconds=median,
         samples_per_second=samples / median,
-        peak_memory_bytes=_peak_memory(device),
+        peak_memory_bytes=peak_memory_bytes(device),
         search_hours=hours,
     )
 
@@ -269,12 +271,6 @@ def _random_batches(
                 info.vocab_size, (length, config.batch_size), generator=generator
             ).to(device)
             yield tokens[:-1], tokens[1:]
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _advice(costs: list[StepCost]) -> str:

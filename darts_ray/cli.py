@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import statistics
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,7 +23,8 @@ from rich.table import Table
 
 from darts_ray import __version__
 from darts_ray.config import StudyConfig, build_config, load_config
-from darts_ray.errors import ConfigError, DartsError
+from darts_ray.errors import ConfigError, DartsError, Terminated
+from darts_ray.location import redact
 from darts_ray.predict import predict
 
 if TYPE_CHECKING:
@@ -50,7 +53,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Plain lines, no live
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on if the study already exists.")]
 
+SOME_TRIALS_FAILED = 3
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
+TERMINATED = 143  # and for SIGTERM
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -149,9 +154,12 @@ def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
             f"{stage.storage_bytes / 2**20:.0f} MiB",
         )
     stdout.print(table)
-    settings = "; ".join(planned.settings)
-    stdout.print(f"Settings: {settings}. Seeds: {', '.join(map(str, planned.seeds))}.")
-    gpu_hours = f", {planned.gpu_hours:.1f} GPU-hours" if planned.gpus_per_trial else ""
+    settings = f"Settings: {'; '.join(planned.settings)}. " if planned.settings else ""
+    stdout.print(f"{settings}Seeds: {', '.join(map(str, planned.seeds))}.")
+    gpu_hours = ""
+    if planned.gpus_per_trial:
+        known = planned.gpu_hours
+        gpu_hours = f", {'unknown' if known is None else f'{known:.1f}'} GPU-hours"
     stdout.print(
         f"Each trial gets {planned.cpus_per_trial:g} CPUs and {planned.gpus_per_trial:g} GPUs;"
         f" estimated time of all stages: {_duration(planned.hours)}{gpu_hours}."
@@ -339,15 +347,28 @@ def _run(config: StudyConfig, stages: Sequence[str] | None, *, quiet: bool, resu
 
 @contextmanager
 def _interruptible(folder: str) -> Iterator[None]:
-    """Turn Ctrl-C into one line that says how to go on."""
+    """Turn Ctrl-C and SIGTERM into one line that says how to go on."""
+    before = signal.getsignal(signal.SIGTERM)
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         text = f"what is finished is kept. Go on with:  darts-ray resume {folder}"
         if "://" not in folder and not Path(folder, "study.yaml").exists():
             text = "nothing had been started."
-        stderr.print(f"Interrupted; {text}", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
+        terminated = isinstance(interruption, Terminated)
+        what = "Terminated" if terminated else "Interrupted"
+        stderr.print(f"{what}; {text}", soft_wrap=True)
+        raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated
 
 
 def _finish(result: StudyResult) -> None:
@@ -385,7 +406,7 @@ def _finish(result: StudyResult) -> None:
         _message(f"Report: {result.report}")
     _message(f"Next: {_next_command(result)}")
     if result.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_TRIALS_FAILED)
 
 
 def _next_command(result: StudyResult) -> str:
@@ -415,7 +436,11 @@ def _duration(hours: float | None) -> str:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code (0 done, 1 a run failed, 2 bad input)."""
+    """Run one command line and return its exit code.
+
+    0 done, 1 a run failed, 2 the input is wrong and nothing was started, 3 finished but some
+    trials failed, 130 interrupted, 143 terminated.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -425,7 +450,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except DartsError as error:
         if "--debug" in words:
             raise
-        stderr.print("[red]Error:[/red]", escape(str(error)), highlight=False, soft_wrap=True)
+        text = escape(redact(str(error)))
+        stderr.print("[red]Error:[/red]", text, highlight=False, soft_wrap=True)
         return error.exit_code
     return 0
 

@@ -77,3 +77,7 @@ class PredictionError(ExportError):
     """An exported file, or what it is given to predict, cannot be used."""
 
     exit_code = 2
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came; treated as Ctrl-C, except for the exit code."""

@@ -18,16 +18,13 @@ from darts_ray.config.search import (
     SearchConfig,
     SearchOptimConfig,
 )
-from darts_ray.config.space import SpaceConfig
-from darts_ray.config.study import (
-    Axis,
+from darts_ray.config.sections import (
     ResourcesSection,
-    RetrainSection,
-    SelectSection,
-    StudyConfig,
     TrackingSection,
     TuneSection,
 )
+from darts_ray.config.space import SpaceConfig
+from darts_ray.config.study import Axis, RetrainSection, SelectSection, StudyConfig
 
 __all__ = [
     "AugmentConfig",

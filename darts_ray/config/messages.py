@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 from collections.abc import Iterator
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+from darts_ray.location import redact
 
 
 def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
@@ -26,12 +29,20 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
             lines.append(f"{place}: unknown key.{_suggestion(model, parts)}")
         elif problem["type"] == "missing":
             lines.append(f"{place}: is required.")
+        elif problem["type"] in ("tuple_type", "list_type"):
+            given = problem["input"]
+            example = [given] if isinstance(given, int | float | str) else [0, 1, 2]
+            shown = f" (given: {given!r})" if isinstance(given, int | float | str) else ""
+            lines.append(
+                f"{place}: must be a list, such as {json.dumps(example)}"
+                f"{' or [0, 1, 2]' if isinstance(given, int) else ''}{shown}."
+            )
         else:
             message = problem["msg"].removeprefix("Value error, ")
             given = problem["input"]
             shown = f" (given: {given!r})" if isinstance(given, str | int | float) else ""
             lines.append(f"{place}: {message}{shown}.")
-    return "\n".join(dict.fromkeys(lines))
+    return redact("\n".join(dict.fromkeys(lines)))
 
 
 def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from darts_ray.config.base import (
     Fraction,
     Model,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
 )
 from darts_ray.config.data import DataConfig
@@ -22,9 +19,16 @@ from darts_ray.config.messages import explain
 from darts_ray.config.recipes import complete_training
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
 from darts_ray.config.search import SearchConfig
+from darts_ray.config.sections import (
+    MUTABLE,
+    ResourcesSection,
+    TrackingSection,
+    TuneSection,
+)
 from darts_ray.config.seeds import Seeds
 from darts_ray.config.space import SpaceConfig
 from darts_ray.errors import ConfigError
+from darts_ray.location import refuse_user_info
 
 AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
 FOLLOWERS = {"optim.weight_lr_min": "optim.weight_lr"}
@@ -55,54 +59,6 @@ class RetrainSection(TrainingRecipe):
     genotype: str | dict[str, Any] | None = Field(
         None, description="Retrain this cell instead of the study's winner."
     )
-
-
-class TrackingSection(Model):
-    """MLflow."""
-
-    enabled: bool = True
-    uri: str | None = Field(
-        None, description="Tracking URI; default: an SQLite file in the output folder."
-    )
-    experiment: str | None = Field(None, description="Default: the study's name.")
-    registered_model: str | None = Field(
-        None, description="Name in the model registry; default: the study's name."
-    )
-
-
-class ResourcesSection(Model):
-    """What each trial gets, and where the study runs."""
-
-    cpus_per_trial: PositiveFloat = 1.0
-    gpus_per_trial: NonNegativeFloat = Field(
-        0.0, description="A fraction shares one GPU between trials (memory is not isolated)."
-    )
-    max_concurrent: PositiveInt | None = Field(None, description="Trials at a time at most.")
-    wait_s: NonNegativeFloat | None = Field(
-        None,
-        description="Seconds to wait for a node that a trial fits on; default: 900 on clusters"
-        " that `ray up` or KubeRay made, 0 elsewhere.",
-    )
-    address: str | None = Field(
-        None, description="Ray cluster; default: the one this runs in, else an embedded Ray."
-    )
-
-
-class TuneSection(Model):
-    """How Ray Tune runs the search trials, and what happens when one breaks."""
-
-    scheduler: Literal["fifo", "asha", "pbt"] = Field(
-        "fifo", description="Robustness studies need fifo: early stopping biases the seeds."
-    )
-    searcher: Literal["none", "optuna"] = "none"
-    num_samples: PositiveInt = Field(1, description="Draws of the sampled axes.")
-    max_failures: NonNegativeInt = Field(
-        3, description="Restarts of a trial that breaks, counted anew from each later checkpoint."
-    )
-    checkpoint_every: PositiveInt = Field(1, description="Epochs between checkpoints.")
-    keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints kept per trial.")
-    perturbation_interval: PositiveInt = Field(5, description="Epochs; pbt only.")
-    grace_period: PositiveInt = Field(5, description="Epochs before asha may stop a trial.")
 
 
 class StudyConfig(Model):
@@ -140,6 +96,17 @@ class StudyConfig(Model):
                 values[section] = {k: v for k, v in complete.items() if k != "data"}
         return values
 
+    @field_validator("output")
+    @classmethod
+    def _without_secrets(cls, output: str) -> str:
+        refuse_user_info(
+            output,
+            "output",
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what else the store's clients"
+            " read, in the environment.",
+        )
+        return output
+
     @model_validator(mode="after")
     def _check_stages(self) -> StudyConfig:
         if self.search is None and self.retrain is None:
@@ -164,8 +131,20 @@ class StudyConfig(Model):
             if fixed in self.search:
                 top = "data" if fixed == "data" else "seeds"
                 raise ConfigError(f"search.{fixed}: give {top!r} at the top level instead.")
-        for setting in _one_by_one(self.search_axes()):
+        axes = self.search_axes()
+        for setting in _one_by_one(axes):
             self.search_config(setting, self.seeds[0])
+        if self.tune.searcher == "optuna" and not axes:
+            raise ConfigError(
+                "tune.searcher: optuna needs at least one axis in the search section, such as"
+                " optim.xi: {loguniform: [0.001, 0.1]}."
+            )
+        if self.tune.scheduler == "pbt" and not set(MUTABLE) & set(axes):
+            raise ConfigError(
+                "tune.scheduler: pbt changes learning rates in mid-run; make at least one of"
+                f" {', '.join(f'search.{name}' for name in MUTABLE)} an axis, such as"
+                " {loguniform: [0.01, 0.1]}."
+            )
 
     def resolved(self) -> StudyConfig:
         """Return the same study with every default of the search section written out.

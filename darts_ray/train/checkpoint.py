@@ -97,7 +97,8 @@ def load_checkpoint(path: str | Path, device: torch.device | None = None) -> Che
         config = RetrainConfig.model_validate(content["config"])
         kind = TextInfo if config.data.is_text else ImageInfo
         info: ImageInfo | TextInfo = kind(**content["info"])
-        network = build_network(config, info)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours
+            network = build_network(config, info)
         network.load_state_dict(content["weights"])
         metrics = dict(content["metrics"])
     except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -134,9 +134,10 @@ class RetrainRun:
         metrics: dict[str, Any] = {"epoch": self.epochs_done + 1}
         with self._own_randomness(), deterministic(self.config.deterministic):
             try:
-                metrics |= self._train(on_step)
-                metrics |= self._validate()
-                self._take_note(metrics)
+                done = {**metrics, **self._train(on_step)}
+                done |= self._validate()
+                self._take_note(done)
+                metrics = done
             except NonFiniteLossError as error:
                 metrics |= self._roll_back(error)
         self.epochs_done += 1
@@ -189,6 +190,7 @@ class RetrainRun:
         return {
             "epochs_done": self.epochs_done,
             "fingerprint": self._data.info.fingerprint,
+            "split": self._split(),
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict()["state"],
             "average": None if self._average is None else self._average.state_dict(),
@@ -213,6 +215,13 @@ class RetrainRun:
                     "The checkpoint was written while training on other data; resume with the"
                     " same data and split settings."
                 )
+            split = state.get("split", self._split())  # older checkpoints do not say
+            if split != self._split():
+                raise CheckpointError(
+                    f"The checkpoint was written with the split settings {split}, and these are"
+                    f" {self._split()}: images that were held out would be trained on. Resume with"
+                    " the same settings."
+                )
             self._load_weights(state)
             self._convergence.load_state_dict(state["convergence"])
             self._best = copy.deepcopy(state["best"])
@@ -225,6 +234,15 @@ class RetrainRun:
             raise CheckpointError(
                 f"The checkpoint does not fit this retraining: {error}"
             ) from error
+
+    def _split(self) -> dict[str, Any]:
+        """Return the settings that say which of the data train and which are held out."""
+        data = self.config.data
+        return {
+            "train_portion": self.config.train_portion,
+            "split_seed": data.split_seed,
+            "max_train": data.max_train,
+        }
 
     def _train(self, on_step: OnStep | None) -> dict[str, float]:
         """Run one epoch's optimiser steps."""

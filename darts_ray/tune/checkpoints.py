@@ -2,7 +2,8 @@
 
 Ray copies a checkpoint to its place file by file, so a killed process or a full disk leaves a
 folder with files missing or cut short. A manifest with every file's size and SHA-256 makes such
-a folder recognisable, wherever it lies.
+a folder recognisable, wherever it lies. That a storage cannot be read now is no damage: it is
+tried again, and then it is an error of its own, after which nothing is begun anew.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.fs
 
 from darts_ray.errors import CheckpointError
+from darts_ray.location import with_patience
 
 MANIFEST = "manifest.json"
 HISTORY = "history.json"
@@ -52,10 +54,11 @@ def check_sealed(fs: pyarrow.fs.FileSystem, folder: str, *, content: bool = True
 
     Raises:
         DamagedCheckpointError: a file is missing, cut short or altered; the message names it.
+        StorageError: the storage fails, which says nothing about the folder.
     """
     for name, expected in _read_json(fs, folder, MANIFEST).items():
         path = f"{folder}/{name}"
-        info = fs.get_file_info(path)
+        info = with_patience(partial(fs.get_file_info, path), path)
         if info.type != pyarrow.fs.FileType.File:
             raise DamagedCheckpointError(f"{path}: is missing.")
         if info.size != expected["bytes"]:
@@ -91,7 +94,8 @@ def read_config(fs: pyarrow.fs.FileSystem, folder: str) -> dict[str, Any]:
 def list_checkpoints(fs: pyarrow.fs.FileSystem, trial_folder: str) -> list[str]:
     """Return the paths of a trial's checkpoint folders, oldest first, whole or not."""
     selector = pyarrow.fs.FileSelector(trial_folder, allow_not_found=True)
-    paths = [info.path for info in fs.get_file_info(selector) if _NAME.fullmatch(info.base_name)]
+    infos = with_patience(lambda: fs.get_file_info(selector), trial_folder)
+    paths = [info.path for info in infos if _NAME.fullmatch(info.base_name)]
     return sorted(paths, key=checkpoint_index)
 
 
@@ -126,12 +130,15 @@ def _read_json(fs: pyarrow.fs.FileSystem, folder: str, name: str) -> Any:
 
 def _read(fs: pyarrow.fs.FileSystem, path: str) -> bytes:
     try:
-        with fs.open_input_stream(path, compression=None) as stream:
-            return bytes(stream.read())
-    except FileNotFoundError as error:
+        return with_patience(lambda: read_file(fs, path), path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise DamagedCheckpointError(f"{path}: is missing.") from error
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedCheckpointError(f"{path}: cannot be read: {error}.") from error
+
+
+def read_file(fs: pyarrow.fs.FileSystem, path: str) -> bytes:
+    """Return a file's content."""
+    with fs.open_input_stream(path, compression=None) as stream:
+        return bytes(stream.read())
 
 
 def _sha256(content: bytes) -> str:

@@ -8,6 +8,8 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
 from darts_ray.tracking import StudyTracker
+from darts_ray.tune.failures.causes import explain_failure
+from darts_ray.tune.failures.trial import StudyTrial
 
 
 class MLflowStudyCallback(LoggerCallback):
@@ -52,8 +54,8 @@ class MLflowStudyCallback(LoggerCallback):
         """Close the trial's run."""
         self._ended.add(trial.trial_id)
         if failed:
-            lines = str(trial.get_error() or "").strip().splitlines()
-            self._tracker.end_trial(self._id(trial), "FAILED", lines[-1] if lines else None)
+            failure = trial.failure if isinstance(trial, StudyTrial) else trial.get_pickled_error()
+            self._tracker.end_trial(self._id(trial), "FAILED", explain_failure(failure))
         else:
             self._tracker.end_trial(self._id(trial))
 

@@ -15,10 +15,8 @@ from ray.tune.schedulers import (
 from ray.tune.search import Searcher
 
 from darts_ray.config import Axis, StudyConfig
+from darts_ray.config.sections import MUTABLE
 from darts_ray.errors import ConfigError
-
-MUTABLE = ("optim.weight_lr", "optim.alpha_lr", "optim.xi")
-"""What population based training may change in mid-run."""
 
 
 def axes_to_domains(axes: Mapping[str, Axis], *, grid_as_choice: bool = False) -> dict[str, Any]:
@@ -49,9 +47,6 @@ def make_scheduler(study: StudyConfig, epochs: int) -> TrialScheduler:
     Args:
         study: names it, its axes and its intervals.
         epochs: of one trial; ASHA's own default would cut trials at 100.
-
-    Raises:
-        ConfigError: pbt is asked for without an axis that it could change.
     """
     metric, mode = objective(study)
     if study.tune.scheduler == "asha":
@@ -60,12 +55,6 @@ def make_scheduler(study: StudyConfig, epochs: int) -> TrialScheduler:
     if study.tune.scheduler == "fifo":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     axes = {name: axis for name, axis in study.search_axes().items() if name in MUTABLE}
-    if not axes:
-        raise ConfigError(
-            "tune.scheduler: pbt changes learning rates in mid-run; make at least one of"
-            f" {', '.join(f'search.{name}' for name in MUTABLE)} an axis, such as"
-            " {loguniform: [0.01, 0.1]}."
-        )
     domains = axes_to_domains(axes, grid_as_choice=True)
     return PopulationBasedTraining(
         metric=metric,
@@ -89,16 +78,11 @@ def make_searcher(study: StudyConfig) -> Searcher | None:
     """Return Optuna over the study's axes, seeded with the study's first seed, or None.
 
     Raises:
-        ConfigError: there are no axes, or Optuna is not installed.
+        ConfigError: Optuna is not installed.
     """
     if study.tune.searcher == "none":
         return None
     axes = study.search_axes()
-    if not axes:
-        raise ConfigError(
-            "tune.searcher: optuna needs at least one axis in the search section, such as"
-            " optim.xi: {loguniform: [0.001, 0.1]}."
-        )
     try:
         import optuna
         from ray.tune.search.optuna import OptunaSearch

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,19 +12,22 @@ from typing import Any
 
 import pyarrow.fs
 from ray import tune
-from ray.exceptions import RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
 from darts_ray.config import StudyConfig
-from darts_ray.errors import ConfigError, TrialsFailedError
+from darts_ray.errors import ConfigError, StorageError
+from darts_ray.location import redact
 from darts_ray.tune.cluster.retries import RetriesPerCheckpoint
+from darts_ray.tune.failures.control_service import watch_control_service
+from darts_ray.tune.failures.interruption import interrupts
+from darts_ray.tune.failures.trial import StorageGuard
 from darts_ray.tune.reading import read_outcomes
 from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
-from darts_ray.tune.trainables import RunTrainable, resolve_values
-from darts_ray.tune.trial_folder import EndingRecorder, TrialFolder
+from darts_ray.tune.trainables import RunTrainable
+from darts_ray.tune.trial_folder import BrokenFolders, EndingRecorder, TrialFolder
 from darts_ray.tune.trial_list import TrialList
+from darts_ray.tune.trial_values import resolve_values
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
 
 FULL_DISK_BYTES = 1 << 20
@@ -68,27 +69,35 @@ def run_trials(
     Raises:
         ConfigError: a trial's configuration is wrong; nothing has been started.
         KeyboardInterrupt: after SIGINT, when everything that a resume needs is on disk.
-        TrialsFailedError: the disk became full; what was written before is whole.
+        Terminated: after SIGTERM, likewise.
+        StorageError: the storage fails or the disk became full; what was written before is whole.
     """
     specs = [_checked(spec, trainable) for spec in trials]
     fs, root = pyarrow.fs.FileSystem.from_uri(storage)
     paths = {spec.name: f"{root.rstrip('/')}/{stage}/{spec.name}" for spec in specs}
-    found = {name: TrialFolder.read(fs, path) for name, path in paths.items()} if resume else {}
+    begun = paths if resume else {}
+    folders = {name: TrialFolder.read(fs, path) for name, path in begun.items()}
     searcher = make_searcher(study) if stage == SEARCH else None
     axes = list(study.search_axes()) if searcher is not None else []
-    queue = TrialList(specs, found, study.resources.max_concurrent, searcher, axes)
+    checkpoints = _checkpoint_config(study)
+    limit = study.resources.max_concurrent
+    queue = TrialList(specs, folders, checkpoints, limit, searcher, axes)
     errors: dict[str, str] = {}
-    if not (found and all(folder.ended for folder in found.values())):
-        tuner = _make_tuner(stage, trainable, queue, study, storage, callbacks)
-        with _tune_environment(one_at_a_time=searcher is not None), _interrupts():
-            try:
-                tuner.fit()
-            except Exception as failure:
-                if _is_full(fs, root):  # Tune trips over what it could not write
-                    raise _full_disk(storage) from failure
-                raise
+    if not (folders and all(folder.ended for folder in folders.values())):
+        guard = StorageGuard()
+        ours = [
+            *callbacks,
+            EndingRecorder(),
+            RetriesPerCheckpoint(),
+            BrokenFolders(folders),
+            guard,
+        ]
+        tuner = _make_tuner(stage, trainable, queue, study, storage, ours)
+        one_at_a_time = searcher is not None
+        with _tune_environment(one_at_a_time), watch_control_service(storage), interrupts():
+            _fit(tuner, guard, fs, root, storage)
         errors = {
-            name: _error_text(trial)
+            name: trial.error_text
             for name, trial in queue.trials.items()
             if trial.status == Trial.ERROR
         }
@@ -118,10 +127,6 @@ def _make_tuner(
     callbacks: Sequence[Callback],
 ) -> tune.Tuner:
     resources = study.resources
-    keep = study.tune.keep_checkpoints
-    if study.tune.scheduler == "pbt":
-        # why: a trial's checkpoint must live until another one has taken it over
-        keep = max(keep, PBT_CHECKPOINTS)
     granted = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     return tune.Tuner(
         tune.with_resources(trainable, granted),
@@ -135,20 +140,50 @@ def _make_tuner(
             storage_path=storage,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=study.tune.max_failures),
+            # why: with the number to keep in here, Tune would upload all that it knows of the
+            # experiment at every other checkpoint; the trials are told by `TrialList`
             checkpoint_config=tune.CheckpointConfig(
-                checkpoint_frequency=study.tune.checkpoint_every,
-                checkpoint_at_end=True,
-                num_to_keep=keep,
+                checkpoint_frequency=study.tune.checkpoint_every, checkpoint_at_end=True
             ),
-            callbacks=[
-                *callbacks,
-                EndingRecorder(),
-                RetriesPerCheckpoint(),
-                JsonLoggerCallback(),  # type: ignore[no-untyped-call]
-                CSVLoggerCallback(),  # type: ignore[no-untyped-call]
-            ],
+            callbacks=list(callbacks),
         ),
     )
+
+
+def _checkpoint_config(study: StudyConfig) -> tune.CheckpointConfig:
+    keep = study.tune.keep_checkpoints
+    if study.tune.scheduler == "pbt":
+        # why: a trial's checkpoint must live until another one has taken it over
+        keep = max(keep, PBT_CHECKPOINTS)
+    return tune.CheckpointConfig(
+        checkpoint_frequency=study.tune.checkpoint_every, checkpoint_at_end=True, num_to_keep=keep
+    )
+
+
+def _fit(
+    tuner: tune.Tuner, guard: StorageGuard, fs: pyarrow.fs.FileSystem, root: str, storage: str
+) -> None:
+    """Run Tune; what the storage makes it trip over is told as what it is.
+
+    Raises:
+        StorageError: the storage fails, or its disk is full.
+    """
+    try:
+        tuner.fit()
+    except Exception as failure:
+        if _is_full(fs, root):
+            raise _full_disk(storage) from failure
+        if guard.error is not None:
+            raise guard.error from failure
+        cause: BaseException | None = failure
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise StorageError(
+            f"{redact(storage)}: the storage fails: {redact(str(cause))}. Trials keep their last"
+            f" checkpoints; go on with: darts-ray resume {redact(storage)}"
+        ) from failure
 
 
 def _checked(spec: TrialSpec, trainable: type[RunTrainable]) -> TrialSpec:
@@ -160,16 +195,6 @@ def _checked(spec: TrialSpec, trainable: type[RunTrainable]) -> TrialSpec:
     return TrialSpec(spec.name, resolve_values(spec.config), spec.setting, spec.seed)
 
 
-def _error_text(trial: Trial) -> str:
-    """Return the last error of a trial in one line."""
-    error = trial.get_pickled_error()
-    if isinstance(error, RayTaskError):
-        error = getattr(error, "cause", error)
-    lines = str(error or trial.get_error() or "unknown error").strip().splitlines()
-    kind = f"{type(error).__name__}: " if error is not None else ""
-    return f"{kind}{lines[0] if lines else 'no message'}"
-
-
 def _is_full(fs: pyarrow.fs.FileSystem, root: str) -> bool:
     return (
         isinstance(fs, pyarrow.fs.LocalFileSystem)
@@ -177,15 +202,15 @@ def _is_full(fs: pyarrow.fs.FileSystem, root: str) -> bool:
     )
 
 
-def _full_disk(storage: str) -> TrialsFailedError:
-    return TrialsFailedError(
+def _full_disk(storage: str) -> StorageError:
+    return StorageError(
         f"The disk that holds {storage} is full, so trials could not go on. Make room on it, then"
         f" continue from the last checkpoints: darts-ray resume {storage}"
     )
 
 
 @contextmanager
-def _tune_environment(*, one_at_a_time: bool) -> Iterator[None]:
+def _tune_environment(one_at_a_time: bool) -> Iterator[None]:
     """Set, for the time of a run, what Tune takes from environment variables only."""
     wanted = {
         # A searcher should see results before it chooses again; a fixed list need not wait, and
@@ -193,14 +218,14 @@ def _tune_environment(*, one_at_a_time: bool) -> Iterator[None]:
         "TUNE_MAX_PENDING_TRIALS_PG": "1" if one_at_a_time else "200",
         # The new output prints a box even when verbose is 0.
         "RAY_AIR_NEW_OUTPUT": "0",
-        # JSON and CSV are asked for by name; TensorBoard files for each trial are not.
+        # Checkpoints hold every epoch, so that nothing of Tune's own logs is needed.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        # Trials go on from their folders alone, so that Tune's view of them is written once.
+        "TUNE_GLOBAL_CHECKPOINT_S": "inf",
         # Errors of trials are reported in their outcomes, without tracebacks.
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
         # Early stopping looks at a metric that a retraining on all data does not have.
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        # Snapshots of many short trials are frequent; they need no warning.
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(missing)
@@ -219,25 +244,3 @@ def _is_our_business(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(
         ("Trials did not complete", "Experiment has been interrupted", "Stop signal received")
     )
-
-
-@contextmanager
-def _interrupts() -> Iterator[None]:
-    """Raise what Tune swallows: after a first SIGINT it saves, cleans up and just returns.
-
-    Tune also leaves its signal handlers behind, after which Ctrl-C would do nothing.
-    """
-    catches = not int(os.environ.get("TUNE_DISABLE_SIGINT_HANDLER", "0"))
-    if threading.current_thread() is not threading.main_thread() or not catches:
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)
-    try:
-        yield
-        # why: Tune puts the former handler back when, and only when, the signal has come
-        interrupted = signal.getsignal(signal.SIGINT) is before[0]
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGUSR1, before[1])
-    if interrupted:
-        raise KeyboardInterrupt

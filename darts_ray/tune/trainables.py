@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import tempfile
 from abc import abstractmethod
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow.fs
 import torch
-from pydantic import BaseModel, ValidationError
 from ray import tune
 
 from darts_ray.config import DataConfig, RetrainConfig, SearchConfig
-from darts_ray.config.messages import explain
 from darts_ray.data import ImageData, TextData, open_data
-from darts_ray.errors import ConfigError
+from darts_ray.location import with_patience
 from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.search import SearchRun
 from darts_ray.train import RetrainRun
@@ -31,8 +30,7 @@ from darts_ray.tune.checkpoints import (
     replacements,
     seal,
 )
-
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
+from darts_ray.tune.trial_values import parse_config, plain
 
 STATE = "state.pt"
 NETWORK = "network.pt"
@@ -85,6 +83,28 @@ class RunTrainable(tune.Trainable):
         self._save_extra(folder)
         seal(folder)
 
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Write a checkpoint and bring it to the study's storage.
+
+        Args:
+            checkpoint_dir: as in `tune.Trainable.save`.
+
+        Raises:
+            StorageError: the storage fails, again and again.
+        """
+        storage = self._storage
+        before = -1 if storage is None else storage.current_checkpoint_index
+
+        def attempt() -> Any:
+            if storage is None:
+                return tune.Trainable.save(self, checkpoint_dir)
+            storage.current_checkpoint_index = before  # Tune counts attempts
+            # why: what Tune makes for itself stays behind when the storage fails
+            with tempfile.TemporaryDirectory() as temporary:
+                return tune.Trainable.save(self, checkpoint_dir or temporary)
+
+        return with_patience(attempt, f"Checkpoint of trial {self.trial_name}")
+
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from a checkpoint folder, with the hyperparameters of the present config.
 
@@ -106,6 +126,9 @@ class RunTrainable(tune.Trainable):
 
         Args:
             checkpoint_path: as in `tune.Trainable.restore`.
+
+        Raises:
+            StorageError: the storage fails, so nobody knows which checkpoints there are.
         """
         # why: Ray passes a result that holds the checkpoint, users pass a Checkpoint or a path
         found = getattr(checkpoint_path, "checkpoint", checkpoint_path)
@@ -118,7 +141,8 @@ class RunTrainable(tune.Trainable):
         for candidate in [wanted, *others]:
             try:
                 check_sealed(candidate.filesystem, candidate.path, content=False)
-                super().restore(checkpoint_path if candidate is wanted else candidate)
+                source = checkpoint_path if candidate is wanted else candidate
+                with_patience(partial(super().restore, source), candidate.path)
             except DamagedCheckpointError as error:
                 skipped += 1
                 logger.warning("Trial %s: damaged checkpoint skipped: %s", self.trial_name, error)
@@ -249,43 +273,3 @@ class RetrainTrainable(RunTrainable):
 
     def _save_extra(self, folder: Path) -> None:
         self._run.save(folder / NETWORK)
-
-
-def parse_config(model: type[ConfigT], values: dict[str, Any]) -> ConfigT:
-    """Validate a trial's values, with relative paths taken from where the driver was started.
-
-    Raises:
-        ConfigError: a key is unknown (with the nearest valid one) or a value is wrong.
-    """
-    try:
-        return model.model_validate(resolve_values(values))
-    except ValidationError as error:
-        raise ConfigError(explain(error, model)) from error
-
-
-def resolve_values(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a trial's values as plain Python with absolute paths, fit for JSON."""
-    return _with_absolute_paths(plain(values))
-
-
-def plain(value: Any) -> Any:
-    """Turn NumPy scalars, which Tune's samplers draw, into Python's."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value.item() if hasattr(value, "dtype") else value
-
-
-def _with_absolute_paths(values: dict[str, Any]) -> dict[str, Any]:
-    data = values.get("data")
-    if not isinstance(data, dict):
-        return values
-    # why: Ray moves each trial into its own directory and notes here where it was before
-    origin = Path(os.environ.get("TUNE_ORIG_WORKING_DIR") or Path.cwd())
-    absolute = {
-        key: str(origin / Path(data[key]).expanduser())
-        for key in ("path", "cache_dir")
-        if isinstance(data.get(key), str)
-    }
-    return {**values, "data": {**data, **absolute}}

@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
+from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from darts_ray.location import child_location
+from darts_ray.location import child_location, with_patience
 from darts_ray.tune.checkpoints import (
     TEST_ERROR,
     DamagedCheckpointError,
@@ -21,6 +22,7 @@ from darts_ray.tune.checkpoints import (
     checkpoint_index,
     list_checkpoints,
     read_config,
+    read_file,
     read_history,
 )
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
@@ -38,6 +40,7 @@ class TrialFolder:
         checkpoints: paths of the whole checkpoint folders, oldest first.
         newest: number of the newest checkpoint folder, whole or not; -1 without any.
         damaged: how many checkpoints are newer than the newest whole one.
+        broken: paths of all checkpoint folders that are not whole.
         history: metrics per epoch, up to the newest whole checkpoint.
         config: the values at that checkpoint; None without one.
         ended: whether the trial needs nothing more: it reached its last epoch, and its test if it
@@ -47,18 +50,24 @@ class TrialFolder:
     checkpoints: tuple[str, ...] = ()
     newest: int = -1
     damaged: int = 0
+    broken: tuple[str, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
     config: dict[str, Any] | None = None
     ended: bool = False
 
     @classmethod
     def read(cls, fs: pyarrow.fs.FileSystem, path: str) -> TrialFolder:
-        """Read a trial's folder, which need not exist."""
+        """Read a trial's folder, which need not exist.
+
+        Raises:
+            StorageError: the storage fails; the folder may be whole.
+        """
         every = list_checkpoints(fs, path)
         whole = tuple(folder for folder in every if _is_whole(fs, folder))
+        broken = tuple(folder for folder in every if folder not in whole)
         newest = checkpoint_index(every[-1]) if every else -1
         if not whole:
-            return cls(newest=newest, damaged=len(every))
+            return cls(newest=newest, damaged=len(every), broken=broken)
         history = tuple(read_history(fs, whole[-1]))
         stopped = _read_ending(fs, path).get("stopped_after")
         last = history[-1] if history else {"done": False, "epoch": None, TEST_ERROR: ""}
@@ -66,6 +75,7 @@ class TrialFolder:
             checkpoints=whole,
             newest=newest,
             damaged=len(every) - 1 - every.index(whole[-1]),
+            broken=broken,
             history=history,
             config=read_config(fs, whole[-1]),
             ended=(last["done"] or last["epoch"] == stopped) and TEST_ERROR not in last,
@@ -125,6 +135,34 @@ class EndingRecorder(Callback):
             logger.warning("Trial %s: its ending cannot be noted: %s", trial, error)
 
 
+class BrokenFolders(Callback):
+    """Deletes a trial's broken checkpoint folders once it has written a whole one after them.
+
+    Args:
+        folders: what the trials' folders said when the stage began, by trial.
+    """
+
+    def __init__(self, folders: Mapping[str, TrialFolder]) -> None:
+        self._broken = {name: folder.broken for name, folder in folders.items() if folder.broken}
+
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        checkpoint: tune.Checkpoint,
+        **info: Any,
+    ) -> None:
+        """Delete what this checkpoint replaces."""
+        for path in self._broken.pop(trial.trial_id, ()):
+            try:
+                assert checkpoint.filesystem is not None
+                checkpoint.filesystem.delete_dir(path)
+            except (OSError, pa.ArrowException) as error:
+                # why: it only takes up room; the next resume tries again
+                logger.warning("Trial %s: %s cannot be deleted: %s", trial, path, error)
+
+
 def _is_whole(fs: pyarrow.fs.FileSystem, folder: str) -> bool:
     try:
         check_sealed(fs, folder, content=False)
@@ -136,9 +174,9 @@ def _is_whole(fs: pyarrow.fs.FileSystem, folder: str) -> bool:
 
 
 def _read_ending(fs: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
+    place = f"{path}/{ENDING}"
     try:
-        with fs.open_input_stream(f"{path}/{ENDING}", compression=None) as stream:
-            ending = json.loads(bytes(stream.read()))
-    except (FileNotFoundError, ValueError, pa.ArrowException):
+        ending = json.loads(with_patience(lambda: read_file(fs, place), place))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return {}
     return ending if isinstance(ending, dict) else {}

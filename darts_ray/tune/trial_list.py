@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from darts_ray.tune.checkpoints import DAMAGED, checkpoint_index
+from darts_ray.tune.failures.trial import StudyTrial
 from darts_ray.tune.search_space import get_dotted, keep_schedule_valid, set_dotted
 from darts_ray.tune.trial_folder import TrialFolder
 from darts_ray.tune.trials import TrialSpec
@@ -35,6 +36,7 @@ class TrialList(SearchAlgorithm):
     Args:
         specs: the trials.
         folders: what the trials' folders say, by name; empty for a new stage.
+        checkpoints: how often trials write one, and how many they keep.
         max_concurrent: trials at a time; None: as many as fit.
         searcher: chooses values for the axes of trials that have not begun; None: the specs'.
         axes: dotted names of what the searcher chooses.
@@ -44,19 +46,21 @@ class TrialList(SearchAlgorithm):
         self,
         specs: Sequence[TrialSpec],
         folders: Mapping[str, TrialFolder],
+        checkpoints: tune.CheckpointConfig,
         max_concurrent: int | None,
         searcher: Searcher | None = None,
         axes: Sequence[str] = (),
     ) -> None:
         self._specs = list(specs)
         self._folders = dict(folders)
+        self._checkpoints = checkpoints
         self._max_concurrent = max_concurrent
         self._searcher = searcher
         self._axes = tuple(axes)
         self._experiment: Experiment | None = None
         self._live: set[str] = set()
         self._foreign: set[str] = set()
-        self.trials: dict[str, Trial] = {}
+        self.trials: dict[str, StudyTrial] = {}
         if searcher is not None:
             self._replay(searcher)
 
@@ -109,14 +113,14 @@ class TrialList(SearchAlgorithm):
         """Leave out live objects; Tune pickles a copy that is never used."""
         return {"_specs": self._specs}
 
-    def _make(self, spec: TrialSpec, folder: TrialFolder) -> Trial:
+    def _make(self, spec: TrialSpec, folder: TrialFolder) -> StudyTrial:
         assert self._experiment is not None
-        trial = Trial(
+        trial = StudyTrial(
             self._experiment.run_identifier,
             config=self._config(spec, folder),
             trial_id=spec.name,
             storage=self._experiment.storage,
-            checkpoint_config=self._experiment.checkpoint_config,
+            checkpoint_config=self._checkpoints,
             max_failures=self._experiment.spec["max_failures"],
             trial_name_creator=_name,
         )

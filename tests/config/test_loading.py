@@ -341,3 +341,27 @@ def test_seeds_are_bounded(study_file: Path, place: str) -> None:
     for seed in (2**63, 2**64, 2**70, -1):
         with pytest.raises(ConfigError, match=r"should be (less|greater) than"):
             load_config(study_file, [place.replace("SEED", str(seed))])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seeds=10", r"seeds: must be a list, such as \[10\] or \[0, 1, 2\] \(given: 10\)"),
+        ("resources.gpus_per_trial=2", "gpus_per_trial: a trial uses one GPU"),
+        ("tune.scheduler=pbt", "tune.scheduler: pbt changes learning rates in mid-run"),
+        ("tune.searcher=optuna", "tune.searcher: optuna needs at least one axis"),
+        (
+            "tracking.uri=http://me:hush@host",
+            r"uri: http://\*\*\*@host .*MLFLOW_TRACK",
+        ),
+        ("output=s3://key:hush@bucket/x", r"output: s3://\*\*\*@bucket/x .*AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_read(
+    override: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("name: s\nsearch: {epochs: 1}\n")
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(file, [override])
+    assert "hush" not in str(error.value)

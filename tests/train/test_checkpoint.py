@@ -186,3 +186,10 @@ def test_data_that_do_not_suit_the_network_are_refused(tmp_path: Path) -> None:
     save_checkpoint(path, run.network, config, shuffled)
     with pytest.raises(DataError, match="word for word"):
         evaluate_checkpoint(path, english, device="cpu")
+
+
+def test_reading_a_network_draws_none_of_the_callers_random_numbers(tmp_path: Path) -> None:
+    _trained_images(tmp_path / "net.pt")
+    before = torch.random.get_rng_state()
+    load_checkpoint(tmp_path / "net.pt")
+    assert torch.equal(torch.random.get_rng_state(), before)

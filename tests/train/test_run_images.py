@@ -116,6 +116,18 @@ def test_seed_decides() -> None:
     assert rows[0] == rows[1] != rows[2]
 
 
+@pytest.mark.parametrize(
+    "change", [{"train_portion": 0.75}, {"data": {"split_seed": 7}}, {"data": {"max_train": 20}}]
+)
+def test_a_state_with_other_split_settings_is_refused(change: dict[str, Any]) -> None:
+    run = RetrainRun(image_config(train_portion=0.5), make_images())
+    other = RetrainRun(image_config(**{"train_portion": 0.5, **change}), make_images())
+    with pytest.raises(CheckpointError, match="held out would be trained on"):
+        other.load_state_dict(run.state_dict())
+    older = {name: value for name, value in run.state_dict().items() if name != "split"}
+    run.load_state_dict(older)
+
+
 def test_state_of_other_data_or_networks_is_refused() -> None:
     state = RetrainRun(image_config(), make_images()).state_dict()
     wider = RetrainRun(image_config(network={"channels": 3}), make_images())

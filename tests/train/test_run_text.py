@@ -193,6 +193,25 @@ def test_infinite_loss_without_good_weights_is_an_error() -> None:
         run.run_epoch()
 
 
+def test_an_epoch_whose_validation_diverges_reports_no_loss_that_was_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = RetrainRun(text_config(), make_text())
+    run.run_epoch()
+    validate, calls = run._task.validate, []
+
+    def diverge_once(epoch: int) -> dict[str, float]:
+        calls.append(epoch)
+        if len(calls) == 1:
+            raise NonFiniteLossError("The validation loss became nan.")
+        return validate(epoch)
+
+    monkeypatch.setattr(run._task, "validate", diverge_once)
+    row = run.run_epoch()
+    assert row["rolled_back"] == 1.0
+    assert "train_loss" not in row
+
+
 def test_rollbacks_in_a_row_are_limited() -> None:
     run = RetrainRun(text_config(epochs=9, optim={"max_rollbacks": 2}), make_text())
     _infect(run, {2, 3, 5, 6, 7})

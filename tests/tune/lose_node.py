@@ -63,8 +63,8 @@ def check_growth(cluster: Cluster, folder: Path, storage: Path) -> None:
 
 def check_preflight(folder: Path, storage: Path) -> None:
     study = stub_study(folder, resources=SHARED, tracking={"enabled": False})
-    greedy = stub_study(folder, resources={"gpus_per_trial": 2}, tracking={"enabled": False})
-    with pytest.raises(ResourceError, match=r"set resources\.gpus_per_trial to 1 or less"):
+    greedy = stub_study(folder, resources={"cpus_per_trial": 2}, tracking={"enabled": False})
+    with pytest.raises(ResourceError, match=r"set resources\.cpus_per_trial to 1 or less"):
         preflight(greedy, str(storage))
     # one disk serves all nodes of this cluster, so what another node sees is made up
     with pytest.MonkeyPatch.context() as patch:

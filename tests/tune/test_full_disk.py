@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray.tune import Callback
 
-from darts_ray.errors import TrialsFailedError
+from darts_ray.errors import StorageError
 from darts_ray.tune import run_trials
 from tests.tune.stub import StubRun, StubTrainable, epochs_run, stub_study, stub_trials
 
@@ -59,7 +59,7 @@ def test_a_full_disk_stops_a_stage_that_goes_on_when_there_is_room(
     storage = str(small_disk / "study")
     trials = stub_trials(study, SEEDS)
     filler = FillDisk(small_disk)
-    with pytest.raises(TrialsFailedError, match=f"{storage} is full.*darts-ray resume {storage}"):
+    with pytest.raises(StorageError, match=f"{storage} is full.*darts-ray resume {storage}"):
         run_trials(
             "search", StubTrainable, trials, study, storage, resume=False, callbacks=[filler]
         )

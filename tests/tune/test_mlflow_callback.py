@@ -36,7 +36,9 @@ class Recorder:
 
 
 def trial(**config: Any) -> Any:
-    return SimpleNamespace(trial_id="t", config=config, get_error=lambda: "Failure\nboom\n")
+    return SimpleNamespace(
+        trial_id="t", config=config, get_pickled_error=lambda: ValueError("boom")
+    )
 
 
 def test_a_restart_is_no_second_run_and_changed_values_are_told() -> None:
@@ -72,7 +74,7 @@ def test_failed_and_interrupted_trials_are_closed_as_such() -> None:
     callback.log_trial_end(failed, failed=True)
     callback.on_experiment_end([failed, interrupted])
     assert recorder.calls[2:] == [
-        ("end_trial", "search/t", "FAILED", "boom"),
+        ("end_trial", "search/t", "FAILED", "ValueError: boom"),
         ("end_trial", "search/u", "KILLED"),
     ]
 

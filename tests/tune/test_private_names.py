@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 REPOSITORY = Path(__file__).parents[2]
 PRIVATE = {
     "ray._private.utils.read_ray_address",
+    "ray._private.worker",
     "ray._raylet.AuthenticationTokenLoader",
     "ray._raylet.Config",
     "ray.train._internal.session._TrainingResult",

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from darts_ray.config import ResourcesSection, StudyConfig
-from darts_ray.data import ImageInfo, TextInfo, open_data
+from darts_ray.config import DataConfig, ResourcesSection, StudyConfig
+from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, open_data
+from darts_ray.errors import DataError
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.study import resolve_paths
 from darts_ray.study.plan.probe import (
@@ -23,6 +24,18 @@ from darts_ray.study.plan.probe import (
     training_cost,
 )
 from darts_ray.study.plan.settings import settings_of
+
+RAY_START_S = 10.0
+"""Starting Ray, looking at cluster, storage and tracker, and stopping Ray."""
+
+WORKER_START_S = 8.0
+"""A process per slot and stage, which imports torch and opens the data."""
+
+TRIAL_START_S = 1.5
+"""Building the networks of a trial and writing its checkpoints."""
+
+EXPORT_S = 15.0
+REPORT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,42 +71,51 @@ class StudyPlan:
     stages: tuple[StagePlan, ...]
     cpus_per_trial: float
     gpus_per_trial: float
+    fixed_hours: float
+    timed_on_gpu: bool
     notes: tuple[str, ...]
 
     @property
     def hours(self) -> float | None:
-        """Estimated wall time of all stages."""
-        hours = [stage.hours for stage in self.stages]
+        """Estimated wall time of all stages, of starting Ray and of what is written at the end."""
+        hours = [self.fixed_hours, *(stage.hours for stage in self.stages)]
         return None if None in hours else sum(value for value in hours if value is not None)
 
     @property
-    def gpu_hours(self) -> float:
-        """Estimated GPU-hours of all stages; 0 when trials run on CPUs."""
+    def gpu_hours(self) -> float | None:
+        """Estimated GPU-hours; 0 when trials run on CPUs, None where no GPU could be timed."""
+        if self.gpus_per_trial and not self.timed_on_gpu:
+            return None
         return self.gpus_per_trial * sum(stage.trial_hours for stage in self.stages)
 
 
 def plan_study(config: StudyConfig) -> StudyPlan:
     """Return the trials, resources, estimated time and storage without running anything.
 
-    Times are measured on this machine: a step of every kind of trial, times the steps.
+    Times are measured on this machine: a step of every kind of trial, times the steps; to them
+    comes what starting costs. Nothing is downloaded.
 
     Raises:
         ConfigError: a network does not fit the data, or options contradict each other.
         DataError: the data cannot be opened, or a batch does not fit into it.
     """
     config = resolve_paths(config)
-    data = open_data(config.data)
+    data = _open_here(config.data)
     check_fits(config, data)
     settings = settings_of(config) if config.search is not None else []
+    chosen = config.tune.searcher != "none"
+    fixed = RAY_START_S + REPORT_S + (EXPORT_S if config.export is not None else 0.0)
     with _trial_threads(config):
         stages = [_plan_stage(config, *stage) for stage in _costs(config, data.info)]
     return StudyPlan(
         folder=StudyFolder.of(config).uri,
-        settings=tuple(setting.text for setting in settings),
+        settings=() if chosen else tuple(setting.text for setting in settings),
         seeds=config.seeds if settings else (),
         stages=tuple(stages),
         cpus_per_trial=config.resources.cpus_per_trial,
         gpus_per_trial=config.resources.gpus_per_trial,
+        fixed_hours=fixed / 3600,
+        timed_on_gpu=torch.cuda.is_available(),
         notes=tuple(_notes(config)),
     )
 
@@ -113,9 +135,7 @@ def num_trials(config: StudyConfig) -> dict[str, int]:
 def concurrent_trials(resources: ResourcesSection, num_cpus: int, num_gpus: int) -> int:
     """Return how many trials run side by side on so many CPUs and GPUs; 0: not one fits."""
     slots = math.floor(num_cpus / resources.cpus_per_trial)
-    if resources.gpus_per_trial >= 1:
-        slots = min(slots, math.floor(num_gpus / resources.gpus_per_trial))
-    elif resources.gpus_per_trial:
+    if resources.gpus_per_trial:
         # why: a fraction never spans two GPUs
         slots = min(slots, num_gpus * math.floor(1 / resources.gpus_per_trial))
     return min(slots, resources.max_concurrent or slots)
@@ -133,19 +153,33 @@ def _costs(
         yield stage, training.epochs, [training_cost(training, info)]
 
 
+def _open_here(data: DataConfig) -> ImageData | TextData:
+    """Open data that is here already."""
+    try:
+        return open_data(data.model_copy(update={"download": False}))
+    except DataError as error:
+        if not data.download:
+            raise
+        raise DataError(
+            f"{error} A plan downloads nothing: the study itself fetches the data when it starts."
+        ) from error
+
+
 def _plan_stage(config: StudyConfig, stage: str, epochs: int, costs: list[TrialCost]) -> StagePlan:
     number = num_trials(config)[stage]
     slots = concurrent_trials(config.resources, _num_cpus(), torch.cuda.device_count())
     concurrent = min(number, slots)
     mean_seconds = sum(cost.seconds for cost in costs) / len(costs)
     rounds = math.ceil(number / concurrent) if concurrent else 0
+    # why: processes start once per stage and serve one trial after the other
+    seconds = rounds * (mean_seconds + TRIAL_START_S) + WORKER_START_S
     size = max(cost.checkpoint_bytes for cost in costs)
     return StagePlan(
         stage=stage,
         num_trials=number,
         concurrent=concurrent,
         epochs=epochs,
-        hours=rounds * mean_seconds / 3600 if concurrent else None,
+        hours=seconds / 3600 if concurrent else None,
         trial_hours=number * mean_seconds / 3600,
         storage_bytes=number * config.tune.keep_checkpoints * size,
     )
@@ -153,8 +187,9 @@ def _plan_stage(config: StudyConfig, stage: str, epochs: int, costs: list[TrialC
 
 def _notes(config: StudyConfig) -> Iterator[str]:
     yield (
-        "Times are those of a step timed on this machine, times the number of steps; on CPUs small"
-        " batches are timed and prolonged to the configured one."
+        "Times are those of a step timed on this machine, times the number of steps, and what"
+        " starting processes costs; on CPUs small batches are timed and prolonged to the"
+        " configured one."
     )
     if config.resources.address is not None:
         yield (
@@ -166,6 +201,13 @@ def _notes(config: StudyConfig) -> Iterator[str]:
             f"This machine ({_num_cpus()} CPUs, {torch.cuda.device_count()} GPUs) cannot run a"
             " trial of this size: lower resources.cpus_per_trial or gpus_per_trial, or use a"
             " cluster."
+        )
+    if config.resources.gpus_per_trial and not torch.cuda.is_available():
+        yield "GPU-hours are unknown without a GPU: run `darts-ray bench` on a machine with one."
+    if config.tune.searcher != "none":
+        yield (
+            f"{config.tune.searcher} chooses the {len(settings_of(config))} settings on the way;"
+            " they are not known yet."
         )
     if config.select is not None:
         yield "Select trains each distinct cell once; searches that agree make it shorter."

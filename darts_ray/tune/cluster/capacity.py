@@ -48,11 +48,6 @@ def wait_for_nodes(study: StudyConfig) -> list[dict[str, Any]]:
 
 def _check_sections(study: StudyConfig) -> None:
     gpus = study.resources.gpus_per_trial
-    if gpus > 1 and gpus != int(gpus):
-        raise ResourceError(
-            f"resources.gpus_per_trial: {gpus:g} is not possible; give a fraction below 1 to"
-            " share a GPU, or a whole number."
-        )
     sections = {"search": study.search, "select": study.select, "retrain": study.retrain}
     for name, section in sections.items():
         device = section.get("device") if isinstance(section, dict) else None

@@ -14,6 +14,7 @@ from darts_ray.config import ResourcesSection
 from darts_ray.errors import ResourceError
 from darts_ray.tune.cluster.answering import wait_for_answer
 from darts_ray.tune.cluster.surroundings import folder_for_ray, ray_environment, token_variables
+from darts_ray.tune.failures.interruption import kept_sigterm
 
 _SUBMIT = "ray job submit --working-dir . -- python pipelines/study.py ..."
 _CLIENT = (
@@ -52,12 +53,13 @@ def start_ray(resources: ResourcesSection) -> Iterator[None]:
     folder = None if address is not None else str(folder_for_ray() / "ray")
     with ray_environment(variables):
         try:
-            ray.init(
-                address=address or "local",
-                include_dashboard=False,
-                logging_level=logging.WARNING,
-                _temp_dir=folder,
-            )
+            with kept_sigterm():
+                ray.init(
+                    address=address or "local",
+                    include_dashboard=False,
+                    logging_level=logging.WARNING,
+                    _temp_dir=folder,
+                )
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise ResourceError(_failure(address, error)) from error
         try:

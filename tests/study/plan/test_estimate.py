@@ -8,7 +8,15 @@ from darts_ray.config import ResourcesSection, SearchConfig, StudyConfig
 from darts_ray.data import ImageInfo
 from darts_ray.errors import ConfigError, DataError
 from darts_ray.space import zoo
-from darts_ray.study.plan.estimate import concurrent_trials, num_trials, plan_study
+from darts_ray.study.plan.estimate import (
+    RAY_START_S,
+    REPORT_S,
+    TRIAL_START_S,
+    WORKER_START_S,
+    concurrent_trials,
+    num_trials,
+    plan_study,
+)
 from darts_ray.study.plan.probe import _step_seconds, num_parameters
 from tests.study.fabricated import image_config
 
@@ -40,12 +48,18 @@ def test_plan_counts_trials_and_times_steps(tmp_path: Path) -> None:
     assert planned.hours is not None
     assert 0 < planned.hours < 10
     assert planned.gpu_hours == 0
-    halves = replace(planned, gpus_per_trial=0.5)
+    halves = replace(planned, gpus_per_trial=0.5, timed_on_gpu=False)
+    assert halves.gpu_hours is None  # a CPU's steps say nothing about a GPU's
+    halves = replace(halves, timed_on_gpu=True)
     assert halves.gpu_hours == sum(stage.trial_hours for stage in planned.stages) / 2
-    # one trial at a time: a stage lasts as long as its trials together
-    assert [stage.hours for stage in planned.stages] == pytest.approx(
-        [stage.trial_hours for stage in planned.stages]
-    )
+    # one trial at a time: a stage lasts as long as its trials together, and their starts
+    for stage in planned.stages:
+        assert stage.hours is not None
+        starts = WORKER_START_S + stage.num_trials * TRIAL_START_S
+        assert stage.hours == pytest.approx(stage.trial_hours + starts / 3600)
+    fixed = RAY_START_S + REPORT_S
+    stages = sum(stage.hours or 0.0 for stage in planned.stages)
+    assert planned.hours == pytest.approx(stages + fixed / 3600)
     assert planned.folder == str(tmp_path / "runs" / "tiny")
     assert all(stage.storage_bytes > 0 for stage in planned.stages)
     assert not (tmp_path / "runs").exists()
@@ -59,7 +73,6 @@ def test_plan_counts_trials_and_times_steps(tmp_path: Path) -> None:
         ({"cpus_per_trial": 4}, 2, 0, 0),
         ({"gpus_per_trial": 1}, 16, 4, 4),
         ({"gpus_per_trial": 0.4}, 16, 2, 4),  # two trials per GPU; a fifth is left of each
-        ({"gpus_per_trial": 2}, 16, 5, 2),
         ({"gpus_per_trial": 1}, 16, 0, 0),
         ({"max_concurrent": 3}, 16, 0, 3),
     ],
@@ -109,3 +122,24 @@ def test_a_cell_has_a_size_without_a_section_that_trains_it(tmp_path: Path) -> N
     config = image_config(tmp_path, select=None, retrain=None, export=None)
     digits = ImageInfo(10, tuple("0123456789"), 1, (8, 8), (0.5,), (0.5,), 100, "")
     assert num_parameters(config, zoo["DARTS_V2"], digits) > 3e6
+
+
+def test_a_plan_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: object, **__: object) -> None:
+        raise AssertionError("a plan reaches for the network")
+
+    monkeypatch.setattr("socket.socket.connect", fetch)
+    data = {"source": "cifar10", "path": str(tmp_path / "data"), "download": True}
+    values = {**TINY, "output": str(tmp_path / "runs"), "data": data}
+    with pytest.raises(DataError, match="A plan downloads nothing"):
+        plan_study(StudyConfig.model_validate(values))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_searcher_will_choose_is_not_listed(tmp_path: Path) -> None:
+    search = {**TINY["search"], "optim": {"xi": {"uniform": [0.1, 0.2]}}}  # type: ignore[dict-item]
+    tune = {"searcher": "optuna", "num_samples": 2}
+    alone = {"name": "o", "data": TINY["data"], "output": str(tmp_path)}
+    planned = plan_study(StudyConfig.model_validate({**alone, "search": search, "tune": tune}))
+    assert planned.settings == ()
+    assert any("optuna chooses the 2 settings" in note for note in planned.notes)

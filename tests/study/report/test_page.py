@@ -118,15 +118,6 @@ def test_heatmaps_are_limited_and_the_page_says_so(
     assert "1 of 3 searches are shown" in read(page).text
 
 
-def test_access_keys_do_not_reach_the_page(tmp_path: Path) -> None:
-    config = image_config(tmp_path, tracking={"uri": "https://me:secret@server:5000"})
-    folder = StudyFolder.of(config)
-    write_study_file(folder, config, {"data_fingerprint": "x", "created": "now", "versions": {}})
-    page = Path(write_report(folder.uri)).read_text(encoding="utf-8")
-    assert "https://server:5000" in page
-    assert "secret" not in page
-
-
 def test_short_cells() -> None:
     cells = short_cells(zoo["DARTS_V2"])
     assert (

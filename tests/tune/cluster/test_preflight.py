@@ -41,8 +41,6 @@ def test_what_fits_passes_and_leaves_nothing(tmp_path: Path) -> None:
     ("resources", "message"),
     [
         ({"cpus_per_trial": 5}, r"the largest have 4 CPUs.*set resources.cpus_per_trial to 4"),
-        ({"gpus_per_trial": 2}, "set resources.gpus_per_trial to 1 or less"),
-        ({"gpus_per_trial": 1.5}, "a fraction below 1 to share a GPU, or a whole number"),
     ],
 )
 def test_resources_that_no_node_has(
@@ -50,6 +48,13 @@ def test_resources_that_no_node_has(
 ) -> None:
     with pytest.raises(ResourceError, match=message):
         check(tmp_path, resources=resources)
+
+
+def test_a_gpu_that_no_node_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"Alive": True, "NodeID": "n", "Resources": {"CPU": 4.0}}
+    monkeypatch.setattr("ray.nodes", lambda: [node])
+    with pytest.raises(ResourceError, match=r"set resources\.gpus_per_trial=0 to run on CPUs"):
+        check(tmp_path, resources={"gpus_per_trial": 0.5})
 
 
 def test_cuda_without_a_gpu_per_trial(tmp_path: Path) -> None:
@@ -69,7 +74,7 @@ def test_clusters_that_grow_are_asked_and_waited_for(
     monkeypatch.setattr(capacity, "POLL_S", 0.05)
     asked: list[Any] = []
     monkeypatch.setattr(capacity, "request_resources", lambda bundles: asked.append(bundles))
-    resources = {"gpus_per_trial": 8}
+    resources = {"cpus_per_trial": 8}
     if maker == "ray up":
         (tmp_path / "ray_bootstrap_config.yaml").touch()
     elif maker == "KubeRay":
@@ -78,7 +83,7 @@ def test_clusters_that_grow_are_asked_and_waited_for(
         resources["wait_s"] = 0.25
     with pytest.raises(ResourceError, match=r"1 GPUs \(waited 0 s\).*resources\.wait_s"):
         check(tmp_path, resources=resources)
-    assert asked == [[{"CPU": 1, "GPU": 8}], []]
+    assert asked == [[{"CPU": 8}], []]
 
 
 def test_a_study_that_goes_on_does_not_wait_for_its_tracker(

@@ -1,0 +1,90 @@
+"""The sections of a study that say how it runs, not what it computes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from darts_ray.config.base import (
+    Model,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from darts_ray.location import refuse_user_info
+
+MUTABLE = ("optim.weight_lr", "optim.alpha_lr", "optim.xi")
+"""What population based training may change in mid-run."""
+
+
+class TrackingSection(Model):
+    """MLflow."""
+
+    enabled: bool = True
+    uri: str | None = Field(
+        None, description="Tracking URI; default: an SQLite file in the output folder."
+    )
+    experiment: str | None = Field(None, description="Default: the study's name.")
+    registered_model: str | None = Field(
+        None, description="Name in the model registry; default: the study's name."
+    )
+
+    @field_validator("uri")
+    @classmethod
+    def _without_secrets(cls, uri: str | None) -> str | None:
+        if uri is not None:
+            refuse_user_info(
+                uri,
+                "tracking.uri",
+                "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+                " MLFLOW_TRACKING_TOKEN, in the environment; a database is best reached through"
+                " an MLflow server.",
+            )
+        return uri
+
+
+class ResourcesSection(Model):
+    """What each trial gets, and where the study runs."""
+
+    cpus_per_trial: PositiveFloat = 1.0
+    gpus_per_trial: NonNegativeFloat = Field(
+        0.0, description="A fraction shares one GPU between trials (memory is not isolated)."
+    )
+    max_concurrent: PositiveInt | None = Field(None, description="Trials at a time at most.")
+    wait_s: NonNegativeFloat | None = Field(
+        None,
+        description="Seconds to wait for a node that a trial fits on; default: 900 on clusters"
+        " that `ray up` or KubeRay made, 0 elsewhere.",
+    )
+    address: str | None = Field(
+        None, description="Ray cluster; default: the one this runs in, else an embedded Ray."
+    )
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _at_most_one(cls, gpus: float) -> float:
+        if gpus > 1:
+            raise ValueError(
+                "a trial uses one GPU, so more would stand idle; give 1, or a fraction to share"
+                " a GPU between trials"
+            )
+        return gpus
+
+
+class TuneSection(Model):
+    """How Ray Tune runs the search trials, and what happens when one breaks."""
+
+    scheduler: Literal["fifo", "asha", "pbt"] = Field(
+        "fifo", description="Robustness studies need fifo: early stopping biases the seeds."
+    )
+    searcher: Literal["none", "optuna"] = "none"
+    num_samples: PositiveInt = Field(1, description="Draws of the sampled axes.")
+    max_failures: NonNegativeInt = Field(
+        3, description="Restarts of a trial that breaks, counted anew from each later checkpoint."
+    )
+    checkpoint_every: PositiveInt = Field(1, description="Epochs between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints kept per trial.")
+    perturbation_interval: PositiveInt = Field(5, description="Epochs; pbt only.")
+    grace_period: PositiveInt = Field(5, description="Epochs before asha may stop a trial.")

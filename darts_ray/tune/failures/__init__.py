@@ -1,0 +1,1 @@
+"""What happens when a trial, a storage, a driver or a cluster breaks."""
