@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from darts_ray.config import Axis, RetrainConfig, StudyConfig
+from darts_ray.config.base import Model
 from darts_ray.errors import ConfigError
 from darts_ray.space import Genotype
 from darts_ray.study.files.entries import Candidate
@@ -91,15 +94,32 @@ def search_trials(
     for setting in settings_of(config):
         for seed in config.seeds:
             search = config.search_config(setting.values, seed)
-            # why without defaults: an option that a later version adds renames nothing
-            content = search.model_dump(
-                mode="json", exclude={"data", "seed"}, exclude_defaults=True
-            )
-            text = json.dumps(content, sort_keys=True)
+            text = json.dumps(_content(search, leave_out=("data", "seed")), sort_keys=True)
             name = f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}_seed-{seed}"
+            if name in trials:
+                raise ConfigError(
+                    f"search: the settings {trials[name].setting!r} and {setting.text!r} describe"
+                    " the same searches; leave one of them out."
+                )
             values = search.model_dump(mode="json")
             trials[name] = TrialSpec(names.get(name, name), values, setting.text, seed)
     return list(trials.values())
+
+
+def _content(model: Model, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what a model says that its defaults do not, and of which class it is.
+
+    Without defaults, so that an option that a later version adds renames nothing. The names of
+    classes always count: all methods with their own defaults would look alike without.
+    """
+    content: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        default = field.get_default(call_default_factory=True)
+        if name in leave_out or (value == default and name not in ("name", "kind")):
+            continue
+        content[name] = _content(value) if isinstance(value, Model) else to_jsonable_python(value)
+    return content
 
 
 def old_names(config: StudyConfig, begun: Mapping[tuple[str, int], str]) -> dict[str, str]:

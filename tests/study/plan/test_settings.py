@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from darts_ray.study.plan.settings import (
     setting_text,
     settings_of,
 )
+from tests.study.fabricated import image_config
 
 
 def study(search: dict[str, Any], **changes: Any) -> StudyConfig:
@@ -111,3 +113,11 @@ def test_spellings_of_seeds(seeds: Any) -> None:
 def test_other_spellings_of_seeds_say_what_to_write(seeds: Any) -> None:
     with pytest.raises(ConfigError, match=r"seeds.*(0\.\.49|at least 1)"):
         build_config({"name": "s", "seeds": seeds, "search": {}}, "here")
+
+
+def test_methods_with_their_own_defaults_are_different_searches(tmp_path: Path) -> None:
+    names = ["darts", "darts_minus", "pc_darts", "sdarts", "random", "drnas", "beta_darts"]
+    bases = [{"name": "darts_pt", "base": name} for name in ("darts", "darts_minus", "sdarts")]
+    config = image_config(tmp_path, search={"method": {"grid": [*names, *bases]}})
+    trials = search_trials(config)
+    assert len({trial.name for trial in trials}) == len(trials) == 10 * len(config.seeds)
