@@ -8,11 +8,6 @@ curl -X POST localhost:8000/predict -H 'content-type: application/json' \
 import argparse
 import sys
 
-from ray import serve
-
-from darts_ray.errors import DartsError
-from darts_ray.tune.serving import application
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Serve an exported image network.")
     parser.add_argument("model", help="an ONNX file, or the folder of its study")
@@ -21,6 +16,13 @@ if __name__ == "__main__":
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of each replica")
     words = parser.parse_args()
+    try:
+        from ray import serve
+    except ImportError as error:
+        sys.exit(f"Error: Ray Serve is missing ({error}); pip install 'darts_ray[serve]'.")
+    from darts_ray.errors import DartsError
+    from darts_ray.tune.serving import application
+
     try:
         app = application(words.model, replicas=words.replicas, num_threads=words.threads)
     except DartsError as error:

@@ -346,7 +346,7 @@ def test_seeds_are_bounded(study_file: Path, place: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seeds=10", r"seeds: must be a list, such as \[10\] or \[0, 1, 2\] \(given: 10\)"),
+        ("seeds=10", "seeds: write a list such as"),
         ("resources.gpus_per_trial=2", "gpus_per_trial: a trial uses one GPU"),
         ("tune.scheduler=pbt", "tune.scheduler: pbt changes learning rates in mid-run"),
         ("tune.searcher=optuna", "tune.searcher: optuna needs at least one axis"),
