@@ -32,6 +32,7 @@ from darts_ray.tune.trials import TrialOutcome, TrialSpec
 
 FULL_DISK_BYTES = 1 << 20
 PBT_CHECKPOINTS = 4
+_ANALYSIS = "analysis.experiment_analysis"
 SEARCH = "search"
 """The stage on which schedulers and searchers act; later ones compare like with like."""
 
@@ -229,18 +230,25 @@ def _tune_environment(one_at_a_time: bool) -> Iterator[None]:
     }
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(missing)
-    tune_logger = logging.getLogger("ray.tune.tune")
-    tune_logger.addFilter(_is_our_business)
+    loggers = [logging.getLogger(f"ray.tune.{name}") for name in ("tune", _ANALYSIS)]
+    for tune_logger in loggers:
+        tune_logger.addFilter(_is_our_business)
     try:
         yield
     finally:
-        tune_logger.removeFilter(_is_our_business)
+        for tune_logger in loggers:
+            tune_logger.removeFilter(_is_our_business)
         for name in missing:
             os.environ.pop(name, None)
 
 
 def _is_our_business(record: logging.LogRecord) -> bool:
-    """Drop what Tune says about failed trials and about resuming; a study says it its own way."""
+    """Drop what Tune says about failed trials, about resuming and about logs it did not keep."""
     return not record.getMessage().startswith(
-        ("Trials did not complete", "Experiment has been interrupted", "Stop signal received")
+        (
+            "Trials did not complete",
+            "Experiment has been interrupted",
+            "Stop signal received",
+            "Failed to fetch metrics",
+        )
     )
