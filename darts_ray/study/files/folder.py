@@ -178,7 +178,7 @@ class StudyFolder:
 
     @contextmanager
     def _lock_local(self) -> Iterator[None]:
-        is_new = not os.path.isdir(self._root)
+        is_new = [folder for folder in self._and_parents() if not os.path.isdir(folder)]
         self._guard("", lambda: os.makedirs(self._root, exist_ok=True))
         lock = filelock.FileLock(self._path(LOCK_FILE), timeout=0)
         try:
@@ -199,9 +199,13 @@ class StudyFolder:
             # why: removed while still held, so no other driver can be waiting on this inode
             Path(self._path(LOCK_FILE)).unlink(missing_ok=True)
             lock.release()
-            if is_new:
-                with suppress(OSError):  # it holds something by now
-                    os.rmdir(self._root)
+            with suppress(OSError):  # one holds something by now
+                for folder in is_new:
+                    os.rmdir(folder)
+
+    def _and_parents(self) -> list[str]:
+        root = Path(self._root)
+        return [str(folder) for folder in (root, *root.parents)]
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from darts_ray.errors import StudyError
+from darts_ray.location import with_patience
 
 LEASE_SECONDS = 120.0
 """A driver that has not renewed its lease for this long counts as dead."""
@@ -124,7 +125,8 @@ class Lease:
     def _acquire(self, wait: bool) -> None:
         seen: tuple[str, int] | None = None
         withdrawn = 0
-        while (obstacle := self._try()) is not None:
+        place = f"Study folder {self._study}: its lock"
+        while (obstacle := with_patience(self._try, place)) is not None:
             holder, renewed, age = obstacle
             if holder is None:
                 withdrawn += 1
