@@ -24,13 +24,11 @@ from darts_ray.search.evaluating import count_skips, evaluate, measure_curvature
 from darts_ray.search.methods import MethodLike, methods
 from darts_ray.search.recording import Recorder
 from darts_ray.search.schedule import Schedule
+from darts_ray.search.snapshot import FORMAT, check_belongs, source_of
 from darts_ray.search.step.bilevel import BilevelStep
 from darts_ray.search.step.relaxing import relaxed_weights
 from darts_ray.search.stopping import EigenvalueStopper
 from darts_ray.space import Genotype
-
-FORMAT = 2
-"""Of `state_dict`; states without a number (1) are read as well."""
 
 
 class SearchRun:
@@ -91,7 +89,7 @@ class SearchRun:
 
         self.epochs = self._schedule.epochs
         self.epochs_done = 0
-        self._source = _source(config, data)
+        self._source = source_of(config, data)
         self._epoch: Epoch | None = None
 
     @property
@@ -262,24 +260,7 @@ class SearchRun:
         Raises:
             CheckpointError: the state is of another search, other data, or a later version.
         """
-        missing = sorted({"epochs_done", "supernet", "step", "feed", "rng"} - set(state))
-        if missing:
-            raise CheckpointError(f"The checkpoint is not of a search: {missing} are missing.")
-        if state.get("format", 1) > FORMAT:
-            raise CheckpointError(
-                f"The checkpoint has format {state['format']}; this version reads up to {FORMAT}:"
-                " update darts_ray."
-            )
-        if state.get("method", self.method.name) != self.method.name:
-            raise CheckpointError(
-                f"The checkpoint is of the method {state['method']!r}, this search of"
-                f" {self.method.name!r}."
-            )
-        if state.get("source", self._source) != self._source:
-            raise CheckpointError(
-                "The checkpoint was written while searching on other data; resume with the same"
-                f" data and split settings ({state['source']}, here {self._source})."
-            )
+        check_belongs(state, self.method.name, self._source)
         try:
             self.supernet.load_state_dict(state["supernet"])
             self._step.load_state_dict(state["step"])
@@ -315,14 +296,3 @@ class SearchRun:
         """Use this run's random numbers and determinism; leave the process as it was."""
         with self._randomness.used(), deterministic(self.config.deterministic):
             yield
-
-
-def _source(config: SearchConfig, data: ImageData | TextData) -> dict[str, Any]:
-    """Return what tells one search's data from another's."""
-    source: dict[str, Any] = {"fingerprint": data.info.fingerprint}
-    if isinstance(data, ImageData):
-        source |= {
-            "split_seed": config.data.split_seed,
-            "train_portion": config.train_portion,
-        }
-    return source

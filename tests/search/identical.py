@@ -32,8 +32,8 @@ def snapshot(supernet: Any, step: BilevelStep) -> dict[str, Any]:
     """Copies of everything that an alpha gradient must leave alone."""
     return {
         "network": {name: value.clone() for name, value in supernet.state_dict().items()},
-        "alpha_optimizer": _moments(step._alpha_optimizer),
-        "weight_optimizer": _moments(step._weight_optimizer),
+        "alpha_optimizer": _moments(step.optimizers.alphas),
+        "weight_optimizer": _moments(step.optimizers.weights),
         "hidden": {k: None if v is None else v.clone() for k, v in step._states.items()},
         "rng": torch.get_rng_state(),
         "grads": [None if p.grad is None else p.grad.clone() for p in supernet.parameters()],

@@ -55,7 +55,7 @@ def reference(
     supernet: Supernet, step: BilevelStep, batches: tuple[Batch, Batch], **values: Any
 ) -> dict[str, Tensor]:
     """The exact unrolled gradient from the step's present optimiser and hidden states."""
-    buffers = list(map(step._momentum_buffer, supernet.weights))
+    buffers = list(map(step.optimizers.momentum_buffer, supernet.weights))
     with torch.random.fork_rng(devices=[]):
         return unrolled_alpha_gradient(
             supernet,
@@ -120,7 +120,7 @@ def test_finite_difference_error_falls_with_the_square_of_the_step(
             supernet, _optim(hvp="finite_difference", hvp_epsilon=epsilon, **values)
         )
         moving._states = step._states
-        moving._weight_optimizer = step._weight_optimizer
+        moving.optimizers.weights = step.optimizers.weights
         errors.append(relative_error(moving.alpha_gradient(*batches), exact))
     assert errors[-1] < 1e-4
     # the leading error of a central difference is proportional to e^2: 4 per halving
@@ -192,7 +192,7 @@ def test_a_missing_momentum_buffer_means_zero_momentum(kind: str, hvp: str) -> N
 
 def test_only_some_buffers_missing() -> None:
     supernet, step, batches = make("conv", hvp="exact", momentum=0.9, weight_decay=0.0)
-    del step._weight_optimizer.state[supernet.weights[0]]["momentum_buffer"]
+    del step.optimizers.weights.state[supernet.weights[0]]["momentum_buffer"]
     ours = step.alpha_gradient(*batches)
     assert relative_error(ours, reference(supernet, step, batches, momentum=0.9)) < 1e-9
 

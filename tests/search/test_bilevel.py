@@ -176,7 +176,7 @@ def test_loading_keeps_the_hyperparameters_of_the_configuration() -> None:
     heir = BilevelStep(FeedForwardToy().double(), SearchOptimConfig(weight_lr=0.2, alpha_lr=0.1))
     heir.load_state_dict(donor.state_dict())
     assert (heir.weight_lr, heir.alpha_lr) == (0.2, 0.1)
-    assert heir._momentum_buffer(heir.supernet.weights[0]) is not None
+    assert heir.optimizers.momentum_buffer(heir.supernet.weights[0]) is not None
 
 
 def test_bfloat16_stays_close_to_float32() -> None:

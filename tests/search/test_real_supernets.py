@@ -73,7 +73,7 @@ def test_exact_mode_equals_differentiation_through_the_virtual_step(kind: str, c
             xi=optim.weight_lr,
             momentum=optim.momentum,
             weight_decay=optim.weight_decay,
-            buffers=list(map(step._momentum_buffer, supernet.weights)),
+            buffers=list(map(step.optimizers.momentum_buffer, supernet.weights)),
             max_norm=0.1 if clip else None,
             train_state=step._states["train"],
             valid_state=step._states["valid"],

@@ -127,7 +127,7 @@ class HostReads(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "masked_select"):
-            counters = self._step._alpha_optimizer.state.values()
+            counters = self._step.optimizers.alphas.state.values()
             own = {id(state["step"]) for state in counters}
             if not any(id(leaf) in own for leaf in tree_leaves(args)):
                 self.found[str(func)] += 1

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 from darts_ray.config.methods import DartsMinusConfig
+from darts_ray.nn.conv.chained import connections_of
 from darts_ray.nn.conv.connections import AuxiliarySkip
 from darts_ray.search.parts import Method, Progress
-from darts_ray.search.ramps import connections_of
 
 
 def darts_minus(config: DartsMinusConfig) -> Method:

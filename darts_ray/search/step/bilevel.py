@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,14 +11,15 @@ from torch import Tensor
 
 from darts_ray.config import SearchOptimConfig
 from darts_ray.config.search import Precision
-from darts_ray.errors import ConfigError
 from darts_ray.nn.mixing import Mixing
 from darts_ray.nn.supernet import Batch, State, Supernet
 from darts_ray.runtime.precision import autocast
 from darts_ray.search.methods import MethodLike, methods
-from darts_ray.search.parts import Progress, Role, Softmax, WeightStep
+from darts_ray.search.parts import Progress, Role, WeightStep
 from darts_ray.search.step.architect import AlphaGradient, Architect, random_numbers_kept
+from darts_ray.search.step.fitting import check_graphs, check_supernet
 from darts_ray.search.step.leaves import Leaves, detached
+from darts_ray.search.step.optimizers import Optimizers
 from darts_ray.search.step.relaxing import relax
 from darts_ray.search.step.step_graph import CudaRecorder, StepGraph
 from darts_ray.space import SearchSpace
@@ -48,6 +48,7 @@ class BilevelStep:
 
     Attributes:
         progress: where the search is, for a method's ramps; to be set for each epoch.
+        optimizers: of the alphas and of the weights.
         alpha_step: whether `step` updates the alphas; a warm-up switches it off.
 
     Args:
@@ -85,22 +86,14 @@ class BilevelStep:
         # a supernet of somebody's own need not have a state, or know of mixing weights
         self._is_stateful = hasattr(supernet, "stateful_loss")
         self._space: SearchSpace | None = getattr(supernet, "space", None)
-        self._check_supernet()
+        check_supernet(supernet, self.method)
         self._rule = self.method.weight_rule() if self.method.weight_rule else None
-        # Adam with weight_decay adds it to the gradient (L2), as the original does.
-        self._alpha_optimizer = torch.optim.Adam(
-            self._alphas.values(),
-            lr=optim.alpha_lr,
-            betas=optim.alpha_betas,
-            weight_decay=optim.alpha_weight_decay
-            if self.method.alpha_weight_decay is None
-            else self.method.alpha_weight_decay,
-            foreach=True,
-            capturable=graphs,
-        )
-        self.reset_weight_optimizer()
+        self.optimizers = Optimizers(
+            self._alphas.values(), self._weights, optim,
+            alpha_weight_decay=self.method.alpha_weight_decay, capturable=graphs,
+        )  # fmt: skip
         self._architect = Architect(
-            supernet, optim, self._loss, self._relax, self._momentum_buffer
+            supernet, optim, self._loss, self._relax, self.optimizers.momentum_buffer
         )
         self._states: dict[str, State] = {}
         self._train_batch: Batch | None = None
@@ -109,32 +102,32 @@ class BilevelStep:
     @property
     def weight_lr(self) -> float:
         """Current learning rate of the weights; also xi, unless xi is a number."""
-        rate: float = self._weight_optimizer.param_groups[0]["lr"]
+        rate: float = self.optimizers.weights.param_groups[0]["lr"]
         return rate
 
     @weight_lr.setter
     def weight_lr(self, value: float) -> None:
-        self._weight_optimizer.param_groups[0]["lr"] = value
+        self.optimizers.weights.param_groups[0]["lr"] = value
 
     @property
     def weight_decay(self) -> float:
         """Current weight decay of the weights."""
-        decay: float = self._weight_optimizer.param_groups[0]["weight_decay"]
+        decay: float = self.optimizers.weights.param_groups[0]["weight_decay"]
         return decay
 
     @weight_decay.setter
     def weight_decay(self, value: float) -> None:
-        self._weight_optimizer.param_groups[0]["weight_decay"] = value
+        self.optimizers.weights.param_groups[0]["weight_decay"] = value
 
     @property
     def alpha_lr(self) -> float:
         """Current learning rate of the alphas."""
-        rate: float = self._alpha_optimizer.param_groups[0]["lr"]
+        rate: float = self.optimizers.alphas.param_groups[0]["lr"]
         return rate
 
     @alpha_lr.setter
     def alpha_lr(self, value: float) -> None:
-        self._alpha_optimizer.param_groups[0]["lr"] = value
+        self.optimizers.alphas.param_groups[0]["lr"] = value
 
     def step(self, train_batch: Batch, valid_batch: Batch) -> StepResult:
         """Update the alphas, then the weights with the new alphas on the same training batch.
@@ -165,12 +158,12 @@ class BilevelStep:
         self._states["valid"] = alphas.valid_state
         for alpha, gradient in zip(self._alphas.values(), alphas.gradients, strict=True):
             alpha.grad = gradient
-        self._alpha_optimizer.step()
-        self._alpha_optimizer.zero_grad()
+        self.optimizers.alphas.step()
+        self.optimizers.alphas.zero_grad()
         return (alphas.valid_loss,)
 
     def _update_weights(self, train_batch: Batch, valid_batch: Batch) -> tuple[Tensor, Tensor]:
-        self._weight_optimizer.zero_grad()
+        self.optimizers.weights.zero_grad()
         self._train_batch = train_batch
         train_state = self._state("train", train_batch)
         relaxed = self._mix("weight")
@@ -186,10 +179,10 @@ class BilevelStep:
             self._rule.apply(seen)
         self._states["train"] = next_state
         norm = torch.nn.utils.clip_grad_norm_(self._weights, self._optim.grad_clip, foreach=True)
-        self._weight_optimizer.step()
+        self.optimizers.weights.step()
         if self._rule is not None:
             self._rule.after(seen)
-        self._weight_optimizer.zero_grad()
+        self.optimizers.weights.zero_grad()
         return loss.detach(), norm
 
     def alpha_gradient(self, train_batch: Batch, valid_batch: Batch) -> dict[str, Tensor]:
@@ -204,13 +197,7 @@ class BilevelStep:
 
     def reset_weight_optimizer(self) -> None:
         """Forget the momentum and any changed rate: a fresh SGD, as configured."""
-        self._weight_optimizer = torch.optim.SGD(
-            self._weights,
-            lr=self._optim.weight_lr,
-            momentum=self._optim.momentum,
-            weight_decay=self._optim.weight_decay,
-            foreach=True,
-        )
+        self.optimizers.reset_weights()
 
     def reset_state(self) -> None:
         """Forget the carried hidden states: the next batches start from zeros."""
@@ -222,23 +209,12 @@ class BilevelStep:
         Hyperparameters come from the configuration, which may have changed when a checkpoint
         is loaded (population based training does that).
         """
-        state = {
-            "alpha_optimizer": self._alpha_optimizer.state_dict()["state"],
-            "weight_optimizer": self._weight_optimizer.state_dict()["state"],
-            "hidden": dict(self._states),
-        }
+        state = {**self.optimizers.state_dict(), "hidden": dict(self._states)}
         return state if self._rule is None else {**state, "rule": self._rule.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned, keeping the current hyperparameters."""
-        for name, optimizer in (
-            ("alpha_optimizer", self._alpha_optimizer),
-            ("weight_optimizer", self._weight_optimizer),
-        ):
-            groups = optimizer.state_dict()["param_groups"]
-            # PyTorch would go on updating the tensors of the given state in place
-            moments = copy.deepcopy(state[name])
-            optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.optimizers.load_state_dict(state)
         if self._graph is not None:
             self._graph.forget()
         if self._rule is not None:
@@ -285,39 +261,12 @@ class BilevelStep:
         with random_numbers_kept(self._weights[0].device):
             return self._loss(batch, self._state(name, batch), mixing)[0]
 
-    def _check_supernet(self) -> None:
-        """Check that the supernet has what the method needs."""
-        method = self.method
-        if self._space is None:
-            if type(method.relaxation) is not Softmax or method.penalty or method.weight_rule:
-                raise ConfigError(
-                    f"method: {method.name!r} needs a supernet that takes mixing weights"
-                    " (`space`, and `loss(batch, mixing=...)`); this one knows only its alphas."
-                )
-            return
-        missing = set(method.relaxation.initial(self._alphas, self._space)) - set(self._alphas)
-        connected = getattr(self.supernet, "connection", None) is not None
-        if missing or (method.connection is not None and not connected):
-            raise ConfigError(
-                f"method: this supernet was not made for {method.name!r}; make it with"
-                f" methods.supernet({method.name!r}, ...)."
-            )
-
     def _virtual_step_size(self) -> float:
         return self.weight_lr if self.xi == "weight_lr" else float(self.xi)
 
     def _make_graph(self) -> StepGraph:
         device = self._weights[0].device
-        if device.type != "cuda":
-            raise ConfigError(
-                f"graphs: CUDA graphs need a GPU, and the search runs on {device.type}; set"
-                " graphs: false, or give the trial a GPU."
-            )
-        if self._is_stateful and self.supernet.initial_state(1) is not None:
-            raise ConfigError(
-                "graphs: a CUDA graph would repeat the state that this network carries; set"
-                " graphs: false."
-            )
+        check_graphs(self.supernet, device)
         return StepGraph(self._update, CudaRecorder(device))
 
     def _loss(
@@ -343,7 +292,3 @@ class BilevelStep:
             return None
         # The last axis of the targets is the batch: (batch,) images, (time, batch) tokens.
         return self.supernet.initial_state(batch[1].shape[-1])
-
-    def _momentum_buffer(self, weight: Tensor) -> Tensor | None:
-        buffer: Tensor | None = self._weight_optimizer.state.get(weight, {}).get("momentum_buffer")
-        return buffer

@@ -1,4 +1,4 @@
-"""What changes from epoch to epoch inside a supernet."""
+"""The parts of a supernet's connection, whether it is one or several."""
 
 from __future__ import annotations
 
