@@ -88,7 +88,7 @@ def init(
 
     Example:  darts-ray init quickstart && darts-ray study quickstart.yaml
     """
-    from darts_ray.config.shipped import shipped_configs, write_config
+    from darts_ray.config.reading.shipped import shipped_configs, write_config
 
     if name is not None:
         written = write_config(name, output, overwrite=force)

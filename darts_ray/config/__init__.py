@@ -2,8 +2,8 @@
 
 from darts_ray.config.data import AugmentConfig, ColorJitter, DataConfig
 from darts_ray.config.export import ExportSection
-from darts_ray.config.ineffective import ineffective_options
-from darts_ray.config.loading import build_config, load_config, parse_yaml, to_yaml
+from darts_ray.config.reading.ineffective import ineffective_options
+from darts_ray.config.reading.loading import build_config, load_config, parse_yaml, to_yaml
 from darts_ray.config.retrain import (
     ConvNetworkConfig,
     RecurrentNetworkConfig,

@@ -26,7 +26,7 @@ from darts_ray.config.base import (
     PositiveInt,
     Probability,
 )
-from darts_ray.config.messages import explain
+from darts_ray.config.reading.messages import explain
 from darts_ray.errors import ConfigError
 from darts_ray.space import CellSpace, SearchSpace
 from darts_ray.space.user_modules import import_extensions

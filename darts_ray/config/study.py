@@ -15,7 +15,7 @@ from darts_ray.config.base import (
 )
 from darts_ray.config.data import DataConfig
 from darts_ray.config.export import ExportSection
-from darts_ray.config.messages import explain
+from darts_ray.config.reading.messages import explain
 from darts_ray.config.recipes import complete_training
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
 from darts_ray.config.search import SearchConfig

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pyarrow.fs
 
 from darts_ray.location import child_location
-from darts_ray.tune.trial_folder import TrialFolder
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
+from darts_ray.tune.trials.folder import TrialFolder
 
 
 def read_outcomes(stage: str, trials: Sequence[TrialSpec], storage: str) -> list[TrialOutcome]:

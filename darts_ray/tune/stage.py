@@ -25,10 +25,10 @@ from darts_ray.tune.failures.trial import StorageGuard
 from darts_ray.tune.reading import read_outcomes
 from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
 from darts_ray.tune.trainables import RunTrainable
-from darts_ray.tune.trial_folder import BrokenFolders, EndingRecorder, TrialFolder
-from darts_ray.tune.trial_list import TrialList
-from darts_ray.tune.trial_values import resolve_values
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
+from darts_ray.tune.trials.folder import BrokenFolders, EndingRecorder, TrialFolder
+from darts_ray.tune.trials.listing import TrialList
+from darts_ray.tune.trials.values import resolve_values
 
 FULL_DISK_BYTES = 1 << 20
 PBT_CHECKPOINTS = 4

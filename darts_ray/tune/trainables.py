@@ -30,7 +30,7 @@ from darts_ray.tune.checkpoints import (
     replacements,
     seal,
 )
-from darts_ray.tune.trial_values import parse_config, plain
+from darts_ray.tune.trials.values import parse_config, plain
 
 STATE = "state.pt"
 NETWORK = "network.pt"

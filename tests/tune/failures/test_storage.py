@@ -13,7 +13,7 @@ from darts_ray import location
 from darts_ray.errors import StorageError
 from darts_ray.tune import SearchTrainable, run_trials
 from darts_ray.tune.checkpoints import DamagedCheckpointError, check_sealed, seal
-from darts_ray.tune.trial_folder import TrialFolder
+from darts_ray.tune.trials.folder import TrialFolder
 from tests.tune.stub import StubTrainable, epochs_run, stub_study, stub_trials
 
 

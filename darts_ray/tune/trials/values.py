@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from darts_ray.config.messages import explain
+from darts_ray.config.reading.messages import explain
 from darts_ray.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from darts_ray.config.messages import explain
+from darts_ray.config.reading.messages import explain
 from darts_ray.config.study import StudyConfig
 from darts_ray.encoding import NotTextError, decode_text
 from darts_ray.errors import ConfigError

@@ -16,8 +16,8 @@ from ray.tune.search.search_algorithm import SearchAlgorithm
 from darts_ray.tune.checkpoints import DAMAGED, checkpoint_index
 from darts_ray.tune.failures.trial import StudyTrial
 from darts_ray.tune.search_space import get_dotted, keep_schedule_valid, set_dotted
-from darts_ray.tune.trial_folder import TrialFolder
 from darts_ray.tune.trials import TrialSpec
+from darts_ray.tune.trials.folder import TrialFolder
 
 logger = logging.getLogger("darts_ray.tune")
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from darts_ray.config import StudyConfig, load_config
-from darts_ray.config.shipped import shipped_configs, write_config
+from darts_ray.config.reading.shipped import shipped_configs, write_config
 from darts_ray.errors import ConfigError
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def test_every_file_is_listed_with_its_purpose_and_cost() -> None:

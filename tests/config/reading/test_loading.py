@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from darts_ray.config import StudyConfig, build_config, load_config, parse_yaml, to_yaml
 from darts_ray.errors import ConfigError, DartsError
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 STUDY = """
 name: example
 data: {source: digits}
