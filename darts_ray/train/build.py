@@ -1,4 +1,4 @@
-"""From a retraining configuration to its network, and how large that network is."""
+"""From a retraining configuration to its network and task, and how large the network is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from darts_ray.config import RetrainConfig
 from darts_ray.config.retrain import ConvNetworkConfig
-from darts_ray.data import ImageInfo, TextInfo
+from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo
 from darts_ray.nn import (
     ConvNetwork,
     ImageNetNetwork,
@@ -18,6 +18,9 @@ from darts_ray.nn import (
     num_weights,
 )
 from darts_ray.space.user_modules import import_extensions
+from darts_ray.train.images import ImageTask
+from darts_ray.train.task import Task
+from darts_ray.train.text import TextTask
 
 
 def build_network(
@@ -59,6 +62,31 @@ def build_network(
         dropout=RecurrentDropout(**network.dropout.model_dump()),
         tar_beta=network.tar_beta,
     )
+
+
+def make_task(
+    config: RetrainConfig,
+    data: ImageData | TextData,
+    network: ConvNetwork | ImageNetNetwork | RecurrentNetwork,
+    device: torch.device,
+) -> Task:
+    """Return a network that `build_network` made together with the data that train it.
+
+    Args:
+        config: the retraining.
+        data: what it trains on.
+        network: on `device`.
+        device: where batches are made.
+
+    Raises:
+        ConfigError: the network cannot train on batches as small as there are.
+        DataError: a part of the data is smaller than a batch.
+    """
+    if isinstance(data, TextData):
+        assert isinstance(network, RecurrentNetwork)
+        return TextTask(config, data, network, device)
+    assert not isinstance(network, RecurrentNetwork)
+    return ImageTask(config, data, network, device)
 
 
 def describe_network(network: nn.Module, info: ImageInfo | TextInfo) -> dict[str, int]:

@@ -6,8 +6,7 @@ import copy
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,16 @@ import torch
 from darts_ray.config import RetrainConfig
 from darts_ray.data import ImageData, TextData, check_length
 from darts_ray.errors import CheckpointError, NonFiniteLossError
-from darts_ray.nn import ConvNetwork, ImageNetNetwork, RecurrentNetwork
 from darts_ray.runtime.device import resolve_device
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.memory import peak_memory_bytes, reset_peak_memory
-from darts_ray.runtime.randomness import deterministic, rng_state, seed_everything, set_rng_state
-from darts_ray.train.averaging import WeightAverage
-from darts_ray.train.build import build_network, describe_network
+from darts_ray.runtime.randomness import OwnRandomness, deterministic
+from darts_ray.train.build import build_network, describe_network, make_task
 from darts_ray.train.checkpoint import save_checkpoint
 from darts_ray.train.convergence import Convergence
 from darts_ray.train.evaluation import EvaluationSettings, evaluate_network
-from darts_ray.train.images import ImageTask
 from darts_ray.train.schedules import learning_rate
-from darts_ray.train.task import Task
-from darts_ray.train.text import TextTask
+from darts_ray.train.weights import Weights
 
 _log = logging.getLogger(__name__)
 
@@ -78,26 +73,18 @@ class RetrainRun:
         self._data = data
         self._optim = config.optim
         self._test_opened = False
-        outer = rng_state(self.device)
-        seed_everything(config.seed)
-        # initialised on the CPU, so a seed means the same network on every device
-        self.network = build_network(config, data.info).to(self.device)
-        self._task = _make_task(config, data, self.network, self.device)
+        self._rng = OwnRandomness(config.seed, self.device)
+        with self._rng.used():
+            # initialised on the CPU, so a seed means the same network on every device
+            self.network = build_network(config, data.info).to(self.device)
+            self._task = make_task(config, data, self.network, self.device)
         if num_test is not None and isinstance(data, TextData):
             # what would fail after the last epoch is told before the first
             check_length(num_test, EvaluationSettings.of_test(config, self.device).batch_size)
-        self._optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=self._optim.lr,
-            momentum=self._optim.momentum,
-            weight_decay=self._optim.weight_decay,
-        )
-        self._average: WeightAverage | None = None
+        self._weights = Weights(self.network, config.optim)
         self._convergence = Convergence(self._optim.asgd_patience, self._optim.stop_patience)
         self._best: dict[str, Any] | None = None
         self._rollbacks = 0
-        self._rng = rng_state(self.device)
-        set_rng_state(outer, self.device)
 
     @property
     def finished(self) -> bool:
@@ -132,7 +119,7 @@ class RetrainRun:
         started = time.perf_counter()
         reset_peak_memory(self.device)
         metrics: dict[str, Any] = {"epoch": self.epochs_done + 1}
-        with self._own_randomness(), deterministic(self.config.deterministic):
+        with self._rng.used(), deterministic(self.config.deterministic):
             try:
                 done = {**metrics, **self._train(on_step)}
                 done |= self._validate()
@@ -142,7 +129,7 @@ class RetrainRun:
                 metrics |= self._roll_back(error)
         self.epochs_done += 1
         if self._task.rolls_back:
-            metrics |= {"averaging": float(self._average is not None)}
+            metrics |= {"averaging": float(self._weights.average is not None)}
         metrics["seconds"] = time.perf_counter() - started
         metrics["peak_memory_bytes"] = peak_memory_bytes(self.device)
         return metrics
@@ -165,7 +152,7 @@ class RetrainRun:
         if self._test_opened:
             raise RuntimeError("The test set has been read; the result is in test_metrics.")
         if self.test_metrics is None:
-            with self._scored_weights(), deterministic(self.config.deterministic):
+            with self._weights.scored(), deterministic(self.config.deterministic):
                 self.test_metrics = evaluate_network(
                     self.network, self.config, self._data, device=self.device
                 )
@@ -174,7 +161,7 @@ class RetrainRun:
 
     def save(self, path: str | Path) -> None:
         """Write the deployable network: see `darts_ray.train.save_checkpoint`."""
-        with self._scored_weights():
+        with self._weights.scored():
             save_checkpoint(
                 path, self.network, self.config, self._data.info, self.test_metrics or {}
             )
@@ -191,14 +178,12 @@ class RetrainRun:
             "epochs_done": self.epochs_done,
             "fingerprint": self._data.info.fingerprint,
             "split": self._split(),
-            "network": self.network.state_dict(),
-            "optimizer": self._optimizer.state_dict()["state"],
-            "average": None if self._average is None else self._average.state_dict(),
+            **self._weights.state_dict(),
             "convergence": self._convergence.state_dict(),
             "best": self._best,
             "rollbacks": self._rollbacks,
             "data": self._task.state_dict(),
-            "rng": self._rng,
+            "rng": self._rng.state,
             "test_metrics": self.test_metrics,
         }
 
@@ -222,12 +207,12 @@ class RetrainRun:
                     f" {self._split()}: images that were held out would be trained on. Resume with"
                     " the same settings."
                 )
-            self._load_weights(state)
+            self._weights.load_state_dict(state)
             self._convergence.load_state_dict(state["convergence"])
             self._best = copy.deepcopy(state["best"])
             self._rollbacks = int(state["rollbacks"])
             self._task.load_state_dict(state["data"])
-            self._rng = dict(state["rng"])
+            self._rng.state = dict(state["rng"])
             self.test_metrics = state["test_metrics"]
             self.epochs_done = int(state["epochs_done"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -246,8 +231,8 @@ class RetrainRun:
 
     def _train(self, on_step: OnStep | None) -> dict[str, float]:
         """Run one epoch's optimiser steps."""
-        task, optim = self._task, self._optim
-        rate = learning_rate(optim, self.epochs_done, self.epochs)
+        task = self._task
+        rate = learning_rate(self._optim, self.epochs_done, self.epochs)
         scheduled = task.start_epoch(self.epochs_done, self.epochs)
         trace = LossTrace("training loss or its gradient", self.epochs_done + 1)
         started = time.perf_counter()
@@ -256,16 +241,12 @@ class RetrainRun:
         self.network.train()
         batches = itertools.islice(task.batches(), self.config.max_steps)
         for step, batch in enumerate(batches, start=1):
-            self._optimizer.zero_grad()
+            self._weights.optimizer.zero_grad()
             loss = torch.zeros((), device=self.device)
             for part in task.losses(batch):
                 torch.autograd.backward(part.loss * part.share)
                 loss += part.loss.detach() * part.share
-            norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.grad_clip)
-            self._optimizer.param_groups[0]["lr"] = rate * task.rate_factor(batch)
-            self._optimizer.step()
-            if self._average is not None:
-                self._average.update()
+            norm = self._weights.step(rate * task.rate_factor(batch))
             size = task.size(batch)
             num_samples += size
             trace.add(loss + 0 * norm, weight=size)  # NaN where the norm is NaN or infinite
@@ -282,7 +263,7 @@ class RetrainRun:
         }
 
     def _validate(self) -> dict[str, float]:
-        with self._scored_weights():
+        with self._weights.scored():
             return self._task.validate(self.epochs_done + 1)
 
     def _take_note(self, metrics: dict[str, Any]) -> None:
@@ -292,10 +273,10 @@ class RetrainRun:
         self._rollbacks = 0
         metrics["rolled_back"] = 0.0
         if self._convergence.add(metrics["validation_loss"]):
-            self._best = copy.deepcopy(self._weights())
-        if self._convergence.averaging and self._average is None:
+            self._best = copy.deepcopy(self._weights.state_dict())
+        if self._convergence.averaging and self._weights.average is None:
             _log.info("Averaging the weights from epoch %d on.", self.epochs_done + 2)
-            self._average = WeightAverage(self.network.parameters())
+            self._weights.begin_averaging()
 
     def _roll_back(self, error: NonFiniteLossError) -> dict[str, float]:
         """Text: return to the best weights. As in the original, random numbers go on, not back."""
@@ -308,52 +289,8 @@ class RetrainRun:
             raise NonFiniteLossError(f"{error} Training ends: {reason}.") from error
         _log.warning("%s Returning to the best weights so far.", error)
         self._rollbacks += 1
-        self._load_weights(self._best)
-        self._convergence.averaging = self._average is not None
+        self._weights.load_state_dict(self._best)
+        self._convergence.averaging = self._weights.average is not None
         self._convergence.add_failure()
         rate = learning_rate(self._optim, self.epochs_done, self.epochs)
         return {"lr": rate, "rolled_back": 1.0, **self._validate()}
-
-    def _weights(self) -> dict[str, Any]:
-        """Return the entries of `state_dict` that `_load_weights` reads."""
-        state = self._live_state()
-        return {name: state[name] for name in ("network", "optimizer", "average")}
-
-    def _load_weights(self, state: Mapping[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        groups = self._optimizer.state_dict()["param_groups"]
-        # a copy, because PyTorch would go on updating the given tensors in place
-        buffers = copy.deepcopy(state["optimizer"])
-        self._optimizer.load_state_dict({"state": buffers, "param_groups": groups})
-        self._average = None
-        if state["average"] is not None:
-            self._average = WeightAverage(self.network.parameters())
-            self._average.load_state_dict(state["average"])
-
-    def _scored_weights(self) -> AbstractContextManager[None]:
-        """Return the context in which the network holds the weights that count."""
-        return nullcontext() if self._average is None else self._average.applied()
-
-    @contextmanager
-    def _own_randomness(self) -> Iterator[None]:
-        """Draw from this run's random state, and leave the process's as it was."""
-        outer = rng_state(self.device)
-        set_rng_state(self._rng, self.device)
-        try:
-            yield
-            self._rng = rng_state(self.device)
-        finally:
-            set_rng_state(outer, self.device)
-
-
-def _make_task(
-    config: RetrainConfig,
-    data: ImageData | TextData,
-    network: ConvNetwork | ImageNetNetwork | RecurrentNetwork,
-    device: torch.device,
-) -> Task:
-    if isinstance(data, TextData):
-        assert isinstance(network, RecurrentNetwork)
-        return TextTask(config, data, network, device)
-    assert not isinstance(network, RecurrentNetwork)
-    return ImageTask(config, data, network, device)

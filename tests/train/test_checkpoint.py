@@ -48,12 +48,12 @@ def test_text_network_is_saved_with_its_averaged_weights(tmp_path: Path) -> None
     run = RetrainRun(text_config(epochs=6, optim={"lr": 40.0, "asgd_patience": 1}), make_text())
     while not run.finished:
         run.run_epoch()
-    assert run._average is not None
+    assert run._weights.average is not None
     latest = run.network.embedding.detach().clone()
     run.save(tmp_path / "network.pt")
     loaded = load_checkpoint(tmp_path / "network.pt")
     assert loaded.info == make_text().info
-    with run._average.applied():
+    with run._weights.average.applied():
         assert torch.equal(loaded.network.embedding, run.network.embedding)
     assert torch.equal(run.network.embedding, latest)
     assert not torch.equal(loaded.network.embedding, latest)

@@ -61,7 +61,7 @@ def test_learning_rate_follows_sequence_length(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(TextStream, "next", spy)
     run = RetrainRun(text_config(), make_text())
-    group = run._optimizer.param_groups[0]
+    group = run._weights.optimizer.param_groups[0]
     run.run_epoch(lambda *_: rates.append(group["lr"]))
     assert len(set(lengths)) > 1
     assert rates == pytest.approx([5.0 * length / 10 for length in lengths], rel=1e-12)
@@ -106,7 +106,7 @@ def test_resumed_run_equals_an_uninterrupted_one(interrupted_after: int) -> None
     assert before + _train(second) == rows
     for left, right in zip(_weights(second), _weights(whole), strict=True):
         assert torch.equal(left, right)
-    with second._scored_weights(), whole._scored_weights():
+    with second._weights.scored(), whole._weights.scored():
         for left, right in zip(_weights(second), _weights(whole), strict=True):
             assert torch.equal(left, right)
 
@@ -130,7 +130,7 @@ def test_averaged_weights_are_validated_and_tested() -> None:
     assert scores["test_loss"] == rows[-1]["validation_loss"]
     for left, right in zip(_weights(run), latest, strict=True):
         assert torch.equal(left, right)
-    run._average = None
+    run._weights.average = None
     assert run._validate()["validation_loss"] != rows[-1]["validation_loss"]
 
 
@@ -175,7 +175,7 @@ def test_infinite_loss_returns_to_the_best_weights(caplog: pytest.LogCaptureFixt
 def test_rollback_undoes_averaging_that_began_after_the_best_epoch() -> None:
     run = RetrainRun(text_config(**AVERAGED), make_text())
     switch = 0
-    while not run._average:
+    while not run._weights.average:
         run.run_epoch()
         switch = run.epochs_done
     _infect(run, {switch + 1})
@@ -183,7 +183,7 @@ def test_rollback_undoes_averaging_that_began_after_the_best_epoch() -> None:
     # averaging is triggered by a worse epoch, so the best weights are from before it
     assert row["rolled_back"] == 1.0
     assert row["averaging"] == 0.0
-    assert run._average is None
+    assert run._weights.average is None
 
 
 def test_infinite_loss_without_good_weights_is_an_error() -> None:
