@@ -6,11 +6,18 @@ user's input is wrong (nothing has been started), 1 when a run failed.
 
 from __future__ import annotations
 
+RUN_FAILED = 1
+"""Exit code of a run that has started something before it failed."""
+
 
 class DartsError(Exception):
-    """Base of all errors that darts_ray raises on purpose; the message is meant for the user."""
+    """Base of all errors that darts_ray raises on purpose; the message is meant for the user.
 
-    exit_code = 1
+    Attributes:
+        exit_code: by class; a study that has begun changes it to `RUN_FAILED`.
+    """
+
+    exit_code: int = RUN_FAILED
 
 
 class ConfigError(DartsError):
@@ -56,7 +63,7 @@ class TrialsFailedError(DartsError):
 
 
 class NonFiniteLossError(DartsError):
-    """A loss became NaN or infinite; the message names the epoch and the step."""
+    """A loss, an alpha or a weight became NaN or infinite; the message says when."""
 
 
 class CheckpointError(DartsError):

@@ -24,6 +24,13 @@ _SECRET = re.compile(
 )
 
 
+CREDENTIALS_REMEDY = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what else the store's clients read, in"
+    " the environment."
+)
+"""Where the credentials of an object store belong."""
+
+
 def absolute_location(location: str | Path) -> str:
     """Return a URI unchanged and a path as absolute, with `~` expanded.
 

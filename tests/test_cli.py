@@ -59,6 +59,20 @@ def test_bad_input(
 
 
 @pytest.mark.parametrize(
+    "command",
+    [["resume"], ["report"], ["export"], ["retrain", QUICKSTART, "--genotype"]],
+    ids=lambda words: words[0],
+)
+def test_a_study_is_not_named_with_a_password(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = failing([*command, "s3://key:secret@bucket/runs/digits"], capsys)
+    assert "s3://***@bucket/runs/digits must not hold a user or a password" in said
+    assert "AWS_SECRET_ACCESS_KEY" in said
+    assert "key:secret" not in said
+
+
+@pytest.mark.parametrize(
     ("overrides", "part"),
     [
         (["data={source: parquet, path: absent}"], "absent"),

@@ -28,7 +28,7 @@ from darts_ray.config.sections import (
 from darts_ray.config.seeds import Seeds
 from darts_ray.config.space import SpaceConfig
 from darts_ray.errors import ConfigError
-from darts_ray.location import refuse_user_info
+from darts_ray.location import CREDENTIALS_REMEDY, refuse_user_info
 
 AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
 FOLLOWERS = {"optim.weight_lr_min": "optim.weight_lr"}
@@ -99,12 +99,7 @@ class StudyConfig(Model):
     @field_validator("output")
     @classmethod
     def _without_secrets(cls, output: str) -> str:
-        refuse_user_info(
-            output,
-            "output",
-            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what else the store's clients"
-            " read, in the environment.",
-        )
+        refuse_user_info(output, "output", CREDENTIALS_REMEDY)
         return output
 
     @model_validator(mode="after")

@@ -23,8 +23,9 @@ def evaluate(run: SearchRun, progress: Progress) -> dict[str, Any]:
     """Return validation metrics and, every `hessian_every` epochs, the dominant eigenvalue.
 
     Raises:
-        NonFiniteLossError: the validation loss is NaN or infinite.
+        NonFiniteLossError: the validation loss or an alpha is NaN or infinite.
     """
+    _check_alphas(run)
     run.supernet.eval()
     # Other batch sizes and no gradients are not worth the minutes of compiling once more;
     # without `compile` the compiler is not even imported, which takes seconds.
@@ -46,6 +47,16 @@ def evaluate(run: SearchRun, progress: Progress) -> dict[str, Any]:
             " checkpoint."
         )
     return metrics
+
+
+def _check_alphas(run: SearchRun) -> None:
+    """Tell alphas that diverged from a wrong configuration, for which `derive` would take them."""
+    for name, alphas in run.supernet.alphas.items():
+        if not torch.isfinite(alphas).all():
+            raise NonFiniteLossError(
+                f"The alphas of {name!r} are not finite after epoch {run.epochs_done + 1}; lower"
+                " optim.alpha_lr, or continue from the last checkpoint."
+            )
 
 
 def measure_curvature(run: SearchRun, batch: Batch | None, progress: Progress) -> dict[str, float]:

@@ -179,6 +179,18 @@ def test_non_finite_loss_names_epoch_and_step(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_alphas_that_are_not_finite_are_no_wrong_configuration(kind: str, value: float) -> None:
+    run = make(kind, max_steps=1)
+    run.begin_epoch()
+    run.step()
+    with torch.no_grad():
+        next(iter(run.supernet.alphas.values()))[0, 0] = value
+    with pytest.raises(NonFiniteLossError, match=r"alphas of .* not finite after epoch 1"):
+        run.end_epoch()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_hessian_metric(kind: str) -> None:
     run = make(kind, hessian_every=2, max_steps=1)
     assert "dominant_eigenvalue" not in run.run_epoch()

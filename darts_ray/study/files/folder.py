@@ -17,7 +17,13 @@ import pyarrow.parquet as pq
 from darts_ray.config import StudyConfig
 from darts_ray.encoding import NotTextError, decode_text
 from darts_ray.errors import DamagedFileError, StudyError
-from darts_ray.location import absolute_location, child_location, with_patience
+from darts_ray.location import (
+    CREDENTIALS_REMEDY,
+    absolute_location,
+    child_location,
+    refuse_user_info,
+    with_patience,
+)
 from darts_ray.study.files.lease import Lease
 
 _Result = TypeVar("_Result")
@@ -36,8 +42,10 @@ class StudyFolder:
         """Resolve the location; nothing is created.
 
         Raises:
+            ConfigError: the URI holds a user or a password.
             StudyError: the URI names a file system that pyarrow does not know.
         """
+        refuse_user_info(str(location), "Study folder", CREDENTIALS_REMEDY)
         self.uri = absolute_location(location)
         self.is_local = "://" not in self.uri
         self._lease: Lease | None = None

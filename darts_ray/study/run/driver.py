@@ -10,7 +10,7 @@ from typing import Any
 
 from darts_ray.config import StudyConfig
 from darts_ray.data import open_data
-from darts_ray.errors import ConfigError, DartsError, DataError
+from darts_ray.errors import RUN_FAILED, ConfigError, DartsError, DataError
 from darts_ray.space import Genotype
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
@@ -92,7 +92,7 @@ def run_study(
         StudyError: the folder holds another study, or this one while `resume` is false; or a
             stage was asked for whose input is missing.
         DartsError: what preflight, the data or the tracking server object to; nothing has been
-            written then.
+            written then. Whatever its kind, its exit code is 1 once a stage has begun.
         KeyboardInterrupt: after the tables have been saved; `resume_study` continues.
     """
     say = on_message or _ignore
@@ -137,7 +137,9 @@ def run_study(
         for stage in pending:
             try:
                 runner.run(stage)
-            except DartsError:
+            except DartsError as error:
+                if runner.has_begun:
+                    error.exit_code = RUN_FAILED
                 # why: the error that ends a study often only follows from a trial's
                 for failure in runner.record.failed:
                     say(f"failed: {failure.stage} {failure.trial}: {failure.error}")

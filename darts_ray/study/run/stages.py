@@ -64,6 +64,7 @@ class StageRunner:
 
     Attributes:
         record: content of genotypes.json.
+        has_begun: whether a stage has changed anything yet.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class StageRunner:
         self.config: StudyConfig = study.config
         self.folder: StudyFolder = study.folder
         self.record: Record = study.record
+        self.has_begun = False
         self._results: pa.Table = study.results
         self._data = data
         self._measure = Measure.of(study.config.data)
@@ -253,6 +255,7 @@ class StageRunner:
 
     def _begin(self, stage: str, num_trials: int) -> None:
         """Mark a stage and all later ones as not done, in one write, before anything changes."""
+        self.has_begun = True
         self.record = self.record.beginning(stage, num_trials)
         write_record(self.folder, self.record)
 

@@ -148,6 +148,29 @@ def test_stages_one_by_one(tmp_path: Path, ray: FakeRay) -> None:
         run_study(config, stages=("deploy",))
 
 
+@pytest.mark.parametrize("stage", ["search", "select", "retrain"])
+def test_any_error_after_a_stage_began_is_of_a_run_that_failed(
+    stage: str, tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_data(current: str, *args: Any, **kwargs: Any) -> Any:
+        if current == stage:
+            raise DataError("data.path: is gone.")
+        return ray.run_trials(current, *args, **kwargs)
+
+    monkeypatch.setattr("darts_ray.study.run.stages.run_trials", lose_data)
+    with pytest.raises(DataError) as caught:
+        run_study(tiny(tmp_path))
+    assert caught.value.exit_code == 1
+    assert DataError("another").exit_code == 2
+
+
+def test_a_stage_that_cannot_begin_is_wrong_input(tmp_path: Path, ray: FakeRay) -> None:
+    run_study(tiny(tmp_path), stages=("search",))
+    with pytest.raises(StudyError) as caught:
+        run_study(tiny(tmp_path), stages=("retrain",))
+    assert caught.value.exit_code == 2
+
+
 def test_a_given_cell_needs_no_search(tmp_path: Path, ray: FakeRay) -> None:
     retrain = {**tiny(tmp_path).model_dump()["retrain"], "genotype": "DARTS_V1"}
     result = run_study(tiny(tmp_path, search=None, select=None, retrain=retrain))
