@@ -8,19 +8,33 @@ from pydantic import BaseModel
 
 from darts_ray.config.retrain import RetrainConfig
 from darts_ray.config.search import SearchConfig
+from darts_ray.config.study import StudyConfig
 
 
-def ineffective_options(config: SearchConfig | RetrainConfig) -> list[str]:
+def ineffective_options(config: SearchConfig | RetrainConfig | StudyConfig) -> list[str]:
     """Return one line per option that was changed from its default and has no effect.
 
     `plan` and the start of a study show them as warnings. They are no errors, because an axis may
     make an option effective in one setting and not in another.
 
     Args:
-        config: a search or a training.
+        config: a search, a training, or a study, of which its `tune` and `export` sections are
+            looked at (its searches and trainings are configurations of their own).
     """
-    lines = _in_search(config) if isinstance(config, SearchConfig) else _in_training(config)
-    return list(lines)
+    if isinstance(config, SearchConfig):
+        return list(_in_search(config))
+    if isinstance(config, RetrainConfig):
+        return list(_in_training(config))
+    return list(_in_study(config))
+
+
+def _in_study(config: StudyConfig) -> Iterator[str]:
+    tune, export = config.tune, config.export
+    for scheduler, name in (("asha", "grace_period"), ("pbt", "perturbation_interval")):
+        if tune.scheduler != scheduler and _changed(tune, name):
+            yield f"tune.{name}: has no effect with tune.scheduler: {tune.scheduler}"
+    if export is not None and not export.quantize and _changed(export, "max_accuracy_drop"):
+        yield "export.max_accuracy_drop: has no effect without export.quantize: true"
 
 
 def _in_search(config: SearchConfig) -> Iterator[str]:

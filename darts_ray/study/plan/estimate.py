@@ -15,6 +15,7 @@ from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, open_data
 from darts_ray.errors import DataError
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.study import resolve_paths
+from darts_ray.study.plan.ineffective import ineffective_in_study
 from darts_ray.study.plan.probe import (
     TrialCost,
     check_fits,
@@ -204,6 +205,8 @@ def _notes(config: StudyConfig) -> Iterator[str]:
         )
     if config.resources.gpus_per_trial and not torch.cuda.is_available():
         yield "GPU-hours are unknown without a GPU: run `darts-ray bench` on a machine with one."
+    for line in ineffective_in_study(config):
+        yield f"Warning: {line}."
     if config.tune.searcher != "none":
         yield (
             f"{config.tune.searcher} chooses the {len(settings_of(config))} settings on the way;"

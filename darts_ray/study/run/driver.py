@@ -24,6 +24,7 @@ from darts_ray.study.files.study import (
     write_study_file,
 )
 from darts_ray.study.plan.estimate import num_trials
+from darts_ray.study.plan.ineffective import ineffective_in_study
 from darts_ray.study.plan.probe import check_fits
 from darts_ray.study.report.summary import result_rows
 from darts_ray.study.run.admission import admit
@@ -113,6 +114,8 @@ def run_study(
             known, _ = read_study_file(folder)
             record = bring_up_to_date(folder, known, config, say)
         pending = pending_stages(record, wanted, named=stages is not None)
+        for line in ineffective_in_study(config):
+            say(f"Warning: {line}.")
         for stage in wanted:
             if stage not in pending:
                 say(f"{stage}: was done before")
