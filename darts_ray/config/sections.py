@@ -79,7 +79,11 @@ class TuneSection(Model):
     scheduler: Literal["fifo", "asha", "pbt"] = Field(
         "fifo", description="Robustness studies need fifo: early stopping biases the seeds."
     )
-    searcher: Literal["none", "optuna"] = "none"
+    searcher: Literal["none", "optuna"] = Field(
+        "none",
+        description="Chooses num_samples settings one after the other; all seeds share each, and"
+        " it sees their mean score.",
+    )
     num_samples: PositiveInt = Field(1, description="Draws of the sampled axes.")
     max_failures: NonNegativeInt = Field(
         3, description="Restarts of a trial that breaks, counted anew from each later checkpoint."

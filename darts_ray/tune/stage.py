@@ -26,6 +26,7 @@ from darts_ray.tune.reading import read_outcomes
 from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
 from darts_ray.tune.trainables import RunTrainable
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
+from darts_ray.tune.trials.choosing import SharedChoices
 from darts_ray.tune.trials.folder import BrokenFolders, EndingRecorder, TrialFolder
 from darts_ray.tune.trials.listing import TrialList
 from darts_ray.tune.trials.values import resolve_values
@@ -82,7 +83,8 @@ def run_trials(
     axes = list(study.search_axes()) if searcher is not None else []
     checkpoints = _checkpoint_config(study)
     limit = study.resources.max_concurrent
-    queue = TrialList(specs, folders, checkpoints, limit, searcher, axes)
+    choices = SharedChoices(searcher, axes, specs, folders) if searcher is not None else None
+    queue = TrialList(specs, folders, checkpoints, limit, choices)
     errors: dict[str, str] = {}
     if not (folders and all(folder.ended for folder in folders.values())):
         guard = StorageGuard()
@@ -113,7 +115,10 @@ def run_trials(
             lost = "its last checkpoint is missing or damaged; resume the study to repeat it"
             outcome = replace(outcome, status="failed", error=lost)
         if axes and setting_text is not None:
-            chosen = {name: get_dotted(outcome.config, name) for name in axes}
+            # why: a trial that failed before its first checkpoint has left no values
+            trial = queue.trials.get(outcome.name)
+            values = outcome.config if trial is None else trial.config
+            chosen = {name: get_dotted(values, name) for name in axes}
             outcome = replace(outcome, setting=setting_text(chosen))
         outcomes.append(outcome)
     return outcomes

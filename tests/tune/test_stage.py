@@ -165,21 +165,26 @@ def test_pbt_changes_the_learning_rate_in_mid_run(tmp_path: Path) -> None:
     assert worse.config["optim"]["weight_lr_min"] <= final
 
 
-def test_optuna_chooses_the_axes_and_resumes(tmp_path: Path) -> None:
+def test_optuna_chooses_the_axes_for_all_seeds_and_resumes(tmp_path: Path) -> None:
     axes = {"optim": {"weight_lr": {"loguniform": [0.001, 0.5]}, "order": {"grid": ["first"]}}}
     study = stub_study(tmp_path, epochs=1, search=axes, tune={"searcher": "optuna"})
     options: dict[str, Any] = {
         "setting_text": lambda values: f"lr={values['optim.weight_lr']:.3g}"
     }
-    trials = stub_trials(study, 3)
-    outcomes = run(study, trials[:2], tmp_path / "study", **options)
+    trials = [
+        replace(trial, name=f"search-{draw}_seed-{trial.seed}", setting=f"draw {draw}")
+        for draw in range(3)
+        for trial in stub_trials(study, 2)
+    ]
+    outcomes = run(study, trials[:3], tmp_path / "study", **options)
     again = run(study, trials, tmp_path / "study", resume=True, **options)
-    assert again[:2] == outcomes
+    assert again[:3] == outcomes
     rates = [outcome.config["optim"]["weight_lr"] for outcome in again]
+    assert rates[::2] == rates[1::2]  # a draw is shared by its seeds, also across the resume
     assert len(set(rates)) == 3
     assert all(0.001 <= rate <= 0.5 for rate in rates)
     assert [outcome.setting for outcome in again] == [f"lr={rate:.3g}" for rate in rates]
-    assert [outcome.seed for outcome in again] == [0, 1, 2]
+    assert [outcome.seed for outcome in again] == [0, 1] * 3
 
 
 def test_a_wrong_configuration_starts_nothing(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def _notes(config: StudyConfig) -> Iterator[str]:
     if config.tune.searcher != "none":
         yield (
             f"{config.tune.searcher} chooses the {len(settings_of(config))} settings on the way;"
-            " they are not known yet."
+            " they are not known yet. Every seed runs each of them."
         )
     if config.select is not None:
         yield "Select trains each distinct cell once; searches that agree make it shorter."

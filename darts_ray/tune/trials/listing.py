@@ -10,13 +10,13 @@ import pyarrow.fs
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 from ray.tune.experiment import Experiment, Trial
-from ray.tune.search import Searcher
 from ray.tune.search.search_algorithm import SearchAlgorithm
 
 from darts_ray.tune.checkpoints import DAMAGED, checkpoint_index
 from darts_ray.tune.failures.trial import StudyTrial
-from darts_ray.tune.search_space import get_dotted, keep_schedule_valid, set_dotted
+from darts_ray.tune.search_space import keep_schedule_valid, set_dotted
 from darts_ray.tune.trials import TrialSpec
+from darts_ray.tune.trials.choosing import SharedChoices
 from darts_ray.tune.trials.folder import TrialFolder
 
 logger = logging.getLogger("darts_ray.tune")
@@ -38,8 +38,7 @@ class TrialList(SearchAlgorithm):
         folders: what the trials' folders say, by name; empty for a new stage.
         checkpoints: how often trials write one, and how many they keep.
         max_concurrent: trials at a time; None: as many as fit.
-        searcher: chooses values for the axes of trials that have not begun; None: the specs'.
-        axes: dotted names of what the searcher chooses.
+        choices: values for the axes of trials that have not begun; None: the specs' own.
     """
 
     def __init__(
@@ -48,21 +47,16 @@ class TrialList(SearchAlgorithm):
         folders: Mapping[str, TrialFolder],
         checkpoints: tune.CheckpointConfig,
         max_concurrent: int | None,
-        searcher: Searcher | None = None,
-        axes: Sequence[str] = (),
+        choices: SharedChoices | None = None,
     ) -> None:
         self._specs = list(specs)
         self._folders = dict(folders)
         self._checkpoints = checkpoints
         self._max_concurrent = max_concurrent
-        self._searcher = searcher
-        self._axes = tuple(axes)
+        self._choices = choices
         self._experiment: Experiment | None = None
         self._live: set[str] = set()
-        self._foreign: set[str] = set()
         self.trials: dict[str, StudyTrial] = {}
-        if searcher is not None:
-            self._replay(searcher)
 
     @property
     def total_samples(self) -> int:
@@ -96,18 +90,13 @@ class TrialList(SearchAlgorithm):
         self.trials[spec.name] = trial
         return trial
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass a result on to the searcher."""
-        if self._searcher is not None and trial_id not in self._foreign:
-            self._searcher.on_trial_result(trial_id, result)
-
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Make room for the next trial; tell the searcher how this one went."""
         self._live.discard(trial_id)
-        if self._searcher is not None and trial_id not in self._foreign:
-            self._searcher.on_trial_complete(trial_id, result, error)
+        if self._choices is not None:
+            self._choices.tell(trial_id, None if error else result)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out live objects; Tune pickles a copy that is never used."""
@@ -136,30 +125,10 @@ class TrialList(SearchAlgorithm):
         if folder.config is not None:
             # why: a searcher or scheduler may have chosen its values; the data may have moved
             return {**folder.config, "data": spec.config["data"]}
-        if self._searcher is None:
+        if self._choices is None:
             return dict(spec.config)
-        chosen = set_dotted(spec.config, self._searcher.suggest(spec.name) or {})
+        chosen = set_dotted(spec.config, self._choices.values_for(spec))
         return keep_schedule_valid(chosen)
-
-    def _replay(self, searcher: Searcher) -> None:
-        """Let a new searcher choose again what the trials that have begun were given.
-
-        Seeded alike it chooses alike, so the trials to come get what they would have got without
-        the interruption.
-        """
-        for spec in self._specs:
-            folder = self._folders.get(spec.name, TrialFolder())
-            if folder.config is None:
-                continue
-            given = {name: get_dotted(folder.config, name) for name in self._axes}
-            if searcher.suggest(spec.name) != given:
-                # why: results arrive in another order than before, so choices may differ
-                searcher.on_trial_complete(spec.name, error=True)
-                if folder.ended:
-                    searcher.add_evaluated_point(given, folder.history[-1][searcher.metric])
-                self._foreign.add(spec.name)
-            elif folder.ended:
-                searcher.on_trial_complete(spec.name, folder.history[-1])
 
 
 def _take_up(trial: Trial, folder: TrialFolder) -> None:
