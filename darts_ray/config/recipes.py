@@ -1,7 +1,8 @@
 """The paper's settings for texts and for ImageNet, as defaults; the schema's own are CIFAR-10's.
 
 Which of them apply follows from the data's source and the network's style; what a configuration
-gives takes precedence, value by value.
+gives takes precedence, value by value. A section means the same whether it is given as a mapping
+or as a model: of a model, too, only what was given counts, not what its class fills in.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from darts_ray.config.base import Model
 from darts_ray.config.data import TEXT_SOURCES
 
 TEXT_SEARCH: Mapping[str, Any] = {
@@ -68,7 +70,7 @@ _CONV: Mapping[str, Any] = {"network": {"kind": "conv"}}
 
 def complete_search(values: object) -> object:
     """Return the values of a search with the defaults that its data call for."""
-    if not isinstance(values, dict):
+    if not isinstance(values, Mapping):
         return values
     if not _is_text(values):
         return _merge(_CONV, values)
@@ -81,13 +83,28 @@ def complete_search(values: object) -> object:
 
 def complete_training(values: object) -> object:
     """Return the values of a training with the defaults that data and network style call for."""
-    if not isinstance(values, dict):
+    if not isinstance(values, Mapping):
         return values
     if _is_text(values):
         return _merge(TEXT_TRAINING, values)
-    network = values.get("network")
-    style = network.get("style") if isinstance(network, dict) else None
+    network = given_values(values.get("network"))
+    style = network.get("style") if isinstance(network, Mapping) else None
     return _merge(IMAGENET_TRAINING if style == "imagenet" else _CONV, values)
+
+
+def given_values(section: object) -> object:
+    """Return what a section was made from, if it is a model; anything else as it is.
+
+    The tag that tells the members of a union apart is among the values, given or not.
+    """
+    if not isinstance(section, Model):
+        return section
+    tag = {"kind"} & set(type(section).model_fields)
+    return {
+        name: given_values(getattr(section, name))
+        for name in type(section).model_fields
+        if name in section.model_fields_set | tag
+    }
 
 
 def _merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,8 +113,9 @@ def _merge(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     for key, value in defaults.items():
         if key not in given:
             merged[key] = value
-        elif isinstance(value, Mapping) and isinstance(given[key], Mapping):
-            merged[key] = _merge(value, given[key])
+        elif isinstance(value, Mapping):
+            section = given_values(given[key])
+            merged[key] = _merge(value, section) if isinstance(section, Mapping) else section
     return merged
 
 

@@ -58,20 +58,13 @@ class SearchOptimConfig(Model):
         description="Clip gradients inside the unrolled step; default: recurrent yes, conv no.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lower_end_follows(cls, values: object) -> object:
-        """A learning rate below the default lower end gives a constant schedule."""
-        if isinstance(values, dict) and "weight_lr_min" not in values:
-            try:
-                rate = float(values.get("weight_lr", 0.025))
-            except (TypeError, ValueError):
-                return values
-            return {**values, "weight_lr_min": min(0.001, rate)}
-        return values
-
     @model_validator(mode="after")
     def _check(self) -> SearchOptimConfig:
+        if "weight_lr_min" not in self.model_fields_set:
+            # A learning rate below the default lower end gives a constant schedule. The value is
+            # put past the model's own bookkeeping, as nobody has given it.
+            lower = min(self.weight_lr_min, self.weight_lr)
+            object.__setattr__(self, "weight_lr_min", lower)
         if self.weight_lr_min > self.weight_lr:
             raise ValueError("weight_lr_min: must not exceed weight_lr")
         return self

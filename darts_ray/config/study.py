@@ -16,7 +16,7 @@ from darts_ray.config.base import (
 from darts_ray.config.data import DataConfig
 from darts_ray.config.export import ExportSection
 from darts_ray.config.reading.messages import explain
-from darts_ray.config.recipes import complete_training
+from darts_ray.config.recipes import complete_training, given_values
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
 from darts_ray.config.search import SearchConfig
 from darts_ray.config.sections import (
@@ -85,10 +85,11 @@ class StudyConfig(Model):
             return values
         values = dict(values)
         for section in ("select", "retrain"):
-            if isinstance(values.get(section), dict):
-                if "data" in values[section]:
+            given = given_values(values.get(section))
+            if isinstance(given, dict):
+                if "data" in given:
                     raise ConfigError(f"{section}.data: give 'data' at the top level instead.")
-                given = {"data": values.get("data"), **values[section]}
+                given = {"data": values.get("data"), **given}
                 if section == "select":  # it is short, whatever the data are
                     given.setdefault("epochs", SelectSection.model_fields["epochs"].default)
                 complete = complete_training(given)
