@@ -1,0 +1,49 @@
+"""Commands about what a study or a network is worth: its page, its test score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from darts_ray.cli.options import AsJson, Folder, Overrides
+from darts_ray.cli.printing import print_json, stdout
+from darts_ray.config import load_config
+
+
+def report(folder: Folder) -> None:
+    """Write a study's report.html again."""
+    from darts_ray.study import write_report
+
+    stdout.print(f"Report: {write_report(folder)}")
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt, or a file of the original code.")],
+    data: Annotated[Path, typer.Option(help="YAML file whose data section names the dataset.")],
+    original: Annotated[
+        bool,
+        typer.Option(
+            "--original",
+            help="The file is a state dict of the original authors' code; the retrain section of"
+            " the YAML file says of which network.",
+        ),
+    ] = False,
+    genotype: Annotated[
+        str | None,
+        typer.Option(help="With --original: the cell's name, a genotype file, or a study."),
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a trained network on the test set of a dataset."""
+    from darts_ray.study.run.evaluating import evaluate_file
+
+    config = load_config(data, overrides or ())
+    metrics = evaluate_file(checkpoint, config, original=original, genotype=genotype)
+    if as_json:
+        print_json(metrics)
+        return
+    for name, value in metrics.items():
+        stdout.print(f"{name}: {value:.6g}", highlight=False)

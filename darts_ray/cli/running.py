@@ -1,0 +1,82 @@
+"""Commands that carry a study on: all stages, one of them, or what an interruption left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from darts_ray.cli.finishing import finish
+from darts_ray.cli.interruption import interruptible
+from darts_ray.cli.options import ConfigFile, Folder, Overrides, Quiet, Resume
+from darts_ray.cli.printing import message
+from darts_ray.config import StudyConfig, build_config, load_config
+from darts_ray.errors import ConfigError
+
+
+def study(
+    config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False, resume: Resume = False
+) -> None:
+    """Run every stage of a study: search, select, retrain, export, report."""
+    _run(load_config(config, overrides or ()), None, quiet=quiet, resume=resume)
+
+
+def search(
+    config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False, resume: Resume = False
+) -> None:
+    """Run the search stage alone: one trial per setting and seed."""
+    loaded = load_config(config, overrides or ())
+    if loaded.search is None:
+        raise ConfigError(f"{config}: has no search section.")
+    _run(loaded, ("search", "report"), quiet=quiet, resume=resume)
+
+
+def retrain(
+    config: ConfigFile,
+    genotype: Annotated[
+        str | None,
+        typer.Option(help="A published cell's name, a genotype file, or a study folder."),
+    ] = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    resume: Resume = False,
+) -> None:
+    """Train one cell from scratch, test it once and export it."""
+    from darts_ray.study.files.genotype_source import find_genotype
+
+    loaded = load_config(config, overrides or ())
+    if loaded.retrain is None:
+        raise ConfigError(f"{config}: has no retrain section.")
+    if genotype is not None:
+        chosen = loaded.retrain.model_copy(update={"genotype": find_genotype(genotype).to_dict()})
+        alone = loaded.model_copy(update={"retrain": chosen, "search": None, "select": None})
+        loaded = build_config(alone.model_dump(), str(config))
+    _run(loaded, ("retrain", "export", "report"), quiet=quiet, resume=resume)
+
+
+def resume(folder: Folder, quiet: Quiet = False) -> None:
+    """Continue a study after an interruption; what is finished stays finished."""
+    from darts_ray.study import resume_study
+
+    with interruptible(folder):
+        result = resume_study(folder, quiet=quiet, on_message=message)
+    finish(result)
+
+
+def export(folder: Folder, quiet: Quiet = False) -> None:
+    """Write a study's ONNX file again and check it against torch."""
+    from darts_ray.study import load_study
+
+    config = load_study(folder).config
+    if config.export is None:
+        config = build_config({**config.model_dump(), "export": {}}, folder)
+    _run(config, ("export", "report"), quiet=quiet, resume=True)
+
+
+def _run(config: StudyConfig, stages: Sequence[str] | None, *, quiet: bool, resume: bool) -> None:
+    from darts_ray.study import run_study
+
+    with interruptible(f"{config.output.rstrip('/')}/{config.name}"):
+        result = run_study(config, stages=stages, resume=resume, quiet=quiet, on_message=message)
+    finish(result)
