@@ -104,7 +104,9 @@ def test_doctor_reports_packages(capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["doctor", "--json"])
     findings = {item["subject"]: item for item in json.loads(capsys.readouterr().out)}
     assert findings["torch"]["value"]
-    assert code == (2 if any(item["blocking"] for item in findings.values()) else 0)
+    # whoever runs the tests has everything; tests/test_doctor.py takes it away and gets a 2
+    assert [item for item in findings.values() if item["blocking"]] == []
+    assert code == 0
 
 
 def test_plan_runs_nothing(

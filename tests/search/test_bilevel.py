@@ -71,7 +71,7 @@ SIMULATED: dict[str, tuple[Callable[[], Any], Callable[[int], Batch], dict[str, 
             "weight_lr": 2.0,
             "momentum": 0.0,
             "weight_decay": 0.01,
-            "grad_clip": 0.25,
+            "grad_clip": 0.15,
             "alpha_betas": (0.9, 0.999),
         },
     ),
@@ -95,6 +95,7 @@ def test_five_steps_equal_the_original_algorithm(kind: str, order: str) -> None:
         train_state=theirs.initial_state(3),
         valid_state=theirs.initial_state(3),
     )
+    norms = []
     for index in range(5):
         # the cosine schedule changes the rate, and xi with it
         step.weight_lr = original.lr = optim.weight_lr * (1 - 0.1 * index)
@@ -108,8 +109,9 @@ def test_five_steps_equal_the_original_algorithm(kind: str, order: str) -> None:
             assert getattr(result, name).item() == pytest.approx(expected[name], rel=1e-9)
         for ours_p, theirs_p in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(ours_p, theirs_p, **close)
+        norms.append(expected["grad_norm"])
     # both branches of the clipping were taken, or the comparison would prove less
-    assert result.grad_norm.item() > 0
+    assert min(norms) < optim.grad_clip < max(norms)
 
 
 def test_step_results_stay_tensors() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from darts_ray.config import Axis, RetrainConfig, StudyConfig
+from darts_ray.config import Axis, RetrainConfig, SearchConfig, StudyConfig
 from darts_ray.config.base import Model
 from darts_ray.errors import ConfigError
 from darts_ray.space import Genotype
@@ -94,8 +94,7 @@ def search_trials(
     for setting in settings_of(config):
         for seed in config.seeds:
             search = config.search_config(setting.values, seed)
-            text = json.dumps(_content(search, leave_out=("data", "seed")), sort_keys=True)
-            name = f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}_seed-{seed}"
+            name = _search_name(_content(search, leave_out=("data", "seed")), seed)
             if name in trials:
                 raise ConfigError(
                     f"search: the settings {trials[name].setting!r} and {setting.text!r} describe"
@@ -104,6 +103,11 @@ def search_trials(
             values = search.model_dump(mode="json")
             trials[name] = TrialSpec(names.get(name, name), values, setting.text, seed)
     return list(trials.values())
+
+
+def _search_name(content: Mapping[str, Any], seed: int) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}_seed-{seed}"
 
 
 def _content(model: Model, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -135,6 +139,21 @@ def old_names(config: StudyConfig, begun: Mapping[tuple[str, int], str]) -> dict
         return {trial.name: f"search-{i:0{digits}d}" for i, trial in enumerate(trials)}
     keyed = ((trial.name, begun.get((trial.setting, trial.seed))) for trial in trials)
     return {name: old for name, old in keyed if old is not None}
+
+
+def first_content_names(config: StudyConfig) -> dict[str, str]:
+    """Return the first names that followed from a search's content, by those of today.
+
+    They left out the names of methods and networks; of searches that looked alike only one ran.
+    """
+    names: dict[str, str] = {}
+    for trial in search_trials(config):
+        search = SearchConfig.model_validate(trial.config)
+        content = search.model_dump(mode="json", exclude={"data", "seed"}, exclude_defaults=True)
+        first = _search_name(content, trial.seed)
+        if first not in names.values():
+            names[trial.name] = first
+    return names
 
 
 def select_trials(config: StudyConfig, found: Sequence[Candidate]) -> list[TrialSpec]:

@@ -15,7 +15,7 @@ from darts_ray.study.files.study import (
     read_record,
     write_record,
 )
-from darts_ray.study.plan.settings import old_names, search_trials
+from darts_ray.study.plan.settings import first_content_names, old_names, search_trials
 from darts_ray.study.run.changes import Change, changed_fields, class_of
 from darts_ray.study.run.exporting import NETWORK_FILE
 
@@ -108,10 +108,17 @@ def _readable(folder: StudyFolder, say: Callable[[str], None]) -> Record:
 
 
 def _with_old_names(folder: StudyFolder, before: StudyConfig, record: Record) -> Record:
-    if record.aliases or before.search is None or not folder.has(OLD_NAME):
+    if record.aliases or before.search is None or not folder.has("search"):
         return record
-    begun = {(setting, seed): trial for trial, setting, seed in _searches(record)}
-    return record.with_aliases(old_names(before, begun))
+    if folder.has(OLD_NAME):
+        begun = {(setting, seed): trial for trial, setting, seed in _searches(record)}
+        return record.with_aliases(old_names(before, begun))
+    first = first_content_names(before)
+    if first != {name: name for name in first} and folder.has(
+        f"search/{next(iter(first.values()))}"
+    ):
+        return record.with_aliases(first)
+    return record
 
 
 def _check_plan(folder: StudyFolder, record: Record, now: StudyConfig) -> None:

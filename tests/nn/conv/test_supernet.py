@@ -151,23 +151,36 @@ def test_frozen_weights_leave_alpha_gradients_as_they_are() -> None:
     assert all(weight.requires_grad for weight in supernet.weights)
 
 
-def test_bfloat16_stays_close() -> None:
-    """Eight bits of mantissa: each of some ten operations in a row errs by up to 0.4 percent."""
-    torch.manual_seed(0)
-    supernet = ConvSupernet(channels=8, layers=3, nodes=2)
-    batch = (torch.randn(16, 3, 16, 16), torch.randint(10, (16,)))
-    supernet.loss(batch).backward()
-    exact = torch.cat([weight.grad.flatten() for weight in supernet.weights])
-    exact_alphas = torch.cat([alpha.grad.flatten() for alpha in supernet.alphas.values()])
-    supernet.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = supernet.loss(batch)
-    loss.backward()
-    gradient = torch.cat([weight.grad.flatten() for weight in supernet.weights])
-    alphas = torch.cat([alpha.grad.flatten() for alpha in supernet.alphas.values()])
-    assert torch.cosine_similarity(gradient, exact, dim=0) > 0.98
-    assert torch.cosine_similarity(alphas, exact_alphas, dim=0) > 0.98
-    assert relative_error(gradient, exact) < 0.2
+def test_bfloat16_costs_little_more_than_plain_autocast() -> None:
+    """The fused edges round elsewhere than the plain ones, and not much more often."""
+    errors: dict[str, list[list[float]]] = {"fused": [], "plain": []}
+    for seed in range(4):
+        torch.manual_seed(seed)
+        fused = ConvSupernet(channels=8, layers=3, nodes=2)
+        plain = ConvSupernet(channels=8, layers=3, nodes=2, fused=False)
+        copy_weights(fused, plain)
+        batch = (torch.randn(16, 3, 16, 16), torch.randint(10, (16,)))
+        plain.loss(batch).backward()
+        exact = gathered(plain)
+        for name, supernet in (("fused", fused), ("plain", plain)):
+            supernet.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = supernet.loss(batch)
+            loss.backward()
+            errors[name].append(
+                [relative_error(*pair) for pair in zip(gathered(supernet), exact, strict=True)]
+            )
+    ours, theirs = (torch.tensor(errors[name]).mean(0) for name in ("fused", "plain"))
+    assert (theirs > 1e-3).all()  # it is bfloat16
+    assert (ours <= 1.5 * theirs).all(), (ours, theirs)
+
+
+def gathered(supernet: ConvSupernet) -> tuple[Tensor, Tensor]:
+    """Return the gradients of all weights, and those of all alphas, as one vector each."""
+    gradients = named_gradients(supernet)
+    alphas = [name for name in gradients if "alpha" in name]
+    weights = [gradients[name].flatten() for name in gradients if name not in alphas]
+    return torch.cat(weights), torch.cat([gradients[name].flatten() for name in alphas])
 
 
 def test_number_of_weights_at_paper_size() -> None:

@@ -303,19 +303,35 @@ def test_dropout_out_of_range_is_an_error(value):
         RecurrentDropout(input=value)
 
 
-def test_bfloat16_stays_close_and_differentiable():
-    """Autocast rounds to 8 bits of mantissa: losses agree to about 1 percent here."""
-    torch.manual_seed(0)
-    net = RecurrentSupernet(VOCABULARY, HIDDEN, HIDDEN, 3, NO_DROPOUT)
-    data = batch()
-    exact = net.loss(data)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss, state = net.stateful_loss(data, None)
-    loss.backward()
-    assert loss.dtype == state.dtype == torch.float32
-    torch.testing.assert_close(loss, exact, rtol=0.01, atol=0)
-    assert loss != exact
-    assert all(p.grad.isfinite().all() for p in net.parameters())
+def test_bfloat16_costs_little_more_than_plain_autocast():
+    """The products of all edges at once round no more often than those of each by itself."""
+    errors: dict[str, list[list[float]]] = {"fused": [], "plain": []}
+    for seed in range(8):
+        torch.manual_seed(seed)
+        fused, _ = pair(4, NO_DROPOUT)
+        plain = RecurrentSupernet(VOCABULARY, HIDDEN, HIDDEN, 4, NO_DROPOUT, fused=False)
+        plain.load_state_dict(fused.state_dict())
+        data = batch()
+        plain.loss(data).backward()
+        exact = gathered(plain)
+        for name, net in (("fused", fused.float()), ("plain", plain)):
+            net.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss, state = net.stateful_loss(data, None)
+            assert loss.dtype == state.dtype == torch.float32
+            loss.backward()
+            errors[name].append(
+                [relative_error(*pair) for pair in zip(gathered(net), exact, strict=True)]
+            )
+    ours, theirs = (torch.tensor(errors[name]).mean(0) for name in ("fused", "plain"))
+    assert (theirs > 1e-3).all()  # it is bfloat16
+    assert (ours <= 1.5 * theirs).all(), (ours, theirs)
+
+
+def gathered(net: RecurrentSupernet) -> tuple[Tensor, Tensor]:
+    """Return the gradients of all weights as one vector, and that of the alphas."""
+    weights = torch.cat([parameter.grad.flatten() for parameter in net.weights])
+    return weights, net.alpha_recurrent.grad.flatten()
 
 
 def test_own_activations_join_by_name():

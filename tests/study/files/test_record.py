@@ -22,6 +22,13 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = sorted(path.name for path in GOLDEN.iterdir())
 
 
+def test_there_is_a_study_of_every_format() -> None:
+    assert FORMATS == [f"format-{number}" for number in range(FORMAT + 1)]
+    for number, name in enumerate(FORMATS):
+        record = json.loads((GOLDEN / name / "genotypes.json").read_text(encoding="utf-8"))
+        assert record.get("format", 0) == number
+
+
 @given(RECORDS)
 def test_record_survives_its_file(record: Record) -> None:
     assert record_from_json(record_to_json(record), "here") == record
@@ -39,6 +46,18 @@ def test_studies_of_every_format_are_read_by_report(name: str, tmp_path: Path) -
     assert study.record.export is not None
     assert study.record.has_finished("export")
     assert study.winner in study.genotypes.values()
+    results = study.results.to_pandas()
+    assert results.groupby("stage").trial.nunique().to_dict() == {
+        "search": 4,
+        "select": 4,
+        "retrain": 2,
+    }
+    assert results[results.stage == "search"].groupby("setting").seed.nunique().to_dict() == {
+        "order=first": 2,
+        "order=unrolled": 2,
+    }
+    assert results.test_accuracy.count() == 2  # of each retraining's last epoch
+    assert set(study.alphas.to_pandas().trial) == {entry.trial for entry in study.record.search}
     page = Path(write_report(folder)).read_text(encoding="utf-8")
     assert "10 of 10 trials finished" in page
     assert "order=unrolled" in page

@@ -106,6 +106,29 @@ def test_binary_study_file_is_one_error(tmp_path: Path, ray: FakeRay) -> None:
         load_study(folder)
 
 
+def test_a_study_whose_trials_are_named_by_content_keeps_its_names(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN.with_name("format-1"), tmp_path / "golden")
+    folder = StudyFolder(tmp_path / "golden")
+    for entry in load_study(folder).record.retrain:
+        folder.write_text(f"{entry.checkpoint}/network.pt", "there")
+    known, _ = read_study_file(folder)
+    said: list[str] = []
+    record = bring_up_to_date(folder, known, known, said.append)
+    assert said == []
+    assert record.has_finished("export")
+    assert {t.name for t in search_trials(known, record.aliases)} == {
+        entry.trial for entry in record.search
+    }
+    now = known.model_copy(update={"seeds": (0, 1, 2)})
+    record = bring_up_to_date(folder, known, now, said.append)
+    assert said == ["search: 2 trials are new"]
+    assert len({trial.name for trial in search_trials(now, record.aliases)}) == 6
+    # a search that was made with something else keeps its name to itself
+    other = {**(known.search or {}), "epochs": 3}
+    with pytest.raises(StudyError, match="may not change"):
+        bring_up_to_date(folder, known, known.model_copy(update={"search": other}), said.append)
+
+
 def test_a_study_whose_trials_are_named_by_index_grows(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN, tmp_path / "golden")
     folder = StudyFolder(tmp_path / "golden")
