@@ -6,10 +6,13 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from filelock import FileLock
 
 from darts_ray.errors import ConfigError, TrackingError
+from darts_ray.location import redact
 
 _SQLITE = "sqlite:///"
 _ESCAPE = re.compile("%[0-9a-fA-F]{2}")  # what SQLAlchemy takes for another character
@@ -89,8 +92,19 @@ def check_server(uri: str) -> None:
         raise TrackingError(
             f"tracking.uri: {uri} does not answer ({brief(error)}). Start it (`mlflow server"
             " --host 0.0.0.0 --port 5000`), correct the URI, or leave tracking.uri out to track"
-            " into an SQLite file."
+            f" into an SQLite file.{_proxy_hint(uri)}"
         ) from error
+
+
+def _proxy_hint(uri: str) -> str:
+    scheme = urlsplit(uri).scheme
+    proxy = getproxies().get(scheme)
+    host = urlsplit(uri).hostname or ""
+    if scheme not in ("http", "https") or proxy is None or proxy_bypass(host):
+        return ""
+    return (
+        f" It was asked through the proxy {redact(proxy)}; if that is wrong, set NO_PROXY={host}."
+    )
 
 
 def brief(error: BaseException) -> str:

@@ -149,7 +149,9 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             head = file.read(512)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file.") from error
+        raise CheckpointError(
+            f"{path}: there is no such file. Name best.pt of a study, or another checkpoint."
+        ) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from error
     if head and (kind := recognise(head)):

@@ -60,8 +60,8 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The lines of a console block, continued lines joined."""
-        joined = self.text.replace("\\\n", " ")
+        """The commands of a console block: its lines, continued ones joined."""
+        joined = self.text.replace("\\\n", " ").replace(" && ", "\n")
         lines = (line.strip() for line in joined.splitlines())
         return [line for line in lines if line and not line.startswith("#")]
 

@@ -31,7 +31,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
     try:
         text = decode_text(file.read_bytes())
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}.") from error
+        raise ConfigError(
+            f"{file}: cannot be read: {error.strerror or error}. Name a YAML file; `darts-ray"
+            " init` lists configurations to begin with."
+        ) from error
     except NotTextError as error:
         raise ConfigError(f"{file}: {error}.") from error
     values = parse_yaml(text, str(file))
@@ -68,7 +71,9 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}.") from error
+        tabs = "'\\t'" in (error.problem or "")
+        remedy = " YAML knows no tabs: indent with blanks." if tabs else ""
+        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}.{remedy}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid YAML: {error}.") from error
 

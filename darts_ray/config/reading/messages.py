@@ -75,6 +75,10 @@ def _suggestion(model: type[BaseModel], parts: list[str]) -> str:
             if part in found.model_fields
             for nested in _models(found.model_fields[part].annotation)
         ]
+    if any(parts[-1] in found.model_fields for found in candidates):
+        others = [found for found in candidates if parts[-1] not in found.model_fields]
+        keys = sorted({name for found in others for name in found.model_fields})
+        return f" It is a key of another kind of {parts[-2]}; this one has: {', '.join(keys)}."
     keys = sorted({name for found in candidates for name in found.model_fields})
     close = difflib.get_close_matches(parts[-1], keys, n=1, cutoff=0.5) if parts else []
     if close:

@@ -187,7 +187,15 @@ class StudyFolder:
     @contextmanager
     def _lock_local(self) -> Iterator[None]:
         is_new = [folder for folder in self._and_parents() if not os.path.isdir(folder)]
-        self._guard("", lambda: os.makedirs(self._root, exist_ok=True))
+        try:
+            with_patience(
+                lambda: os.makedirs(self._root, exist_ok=True), f"Study folder {self}: storage"
+            )
+        except OSError as error:
+            raise StudyError(
+                f"Study folder {self}: cannot be made ({error.strerror}: {error.filename})."
+                " Choose another output (--set output=...), or mend what is in the way."
+            ) from error
         lock = filelock.FileLock(self._path(LOCK_FILE), timeout=0)
         try:
             lock.acquire()
