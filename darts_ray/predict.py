@@ -32,7 +32,10 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Classify pictures with an exported file; a language model scores texts and goes on."""
+    """Classify pictures with an exported file; a language model scores texts and goes on.
+
+    Example:  darts-ray predict runs/quickstart photos/ --top 3
+    """
     file = model / "best.onnx" if model.is_dir() else model
     results = _results(file, inputs, top, column)
     if as_json:

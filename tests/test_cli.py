@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from darts_ray import __version__
-from darts_ray.cli import run
+from darts_ray.cli import app, run
+from darts_ray.cli.next_step import opening
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
@@ -26,7 +28,7 @@ def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
-    assert "darts-ray study configs/quickstart.yaml" in capsys.readouterr().out
+    assert "darts-ray study quickstart.yaml" in capsys.readouterr().out
     assert run(["version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
 
@@ -147,3 +149,43 @@ def test_pipelines_are_the_command_line(tmp_path: Path) -> None:
             assert "Serve an exported image network" in done.stdout
         else:
             assert f"darts-ray {script.stem}" in done.stdout
+
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_a_screen_and_has_an_example(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([*filter(None, [name]), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    example = next(line for line in lines if "Example:" in line)
+    assert f"darts-ray {name}" in example
+
+
+@pytest.mark.parametrize(
+    ("platform", "words"),
+    [
+        ("linux", "xdg-open '/runs/my study/report.html'"),
+        ("darwin", "open '/runs/my study/report.html'"),
+        ("win32", 'start "" "/runs/my study/report.html"'),
+    ],
+)
+def test_pages_are_opened_as_the_platform_does(platform: str, words: str) -> None:
+    assert opening("/runs/my study/report.html", platform) == words
+
+
+def test_what_lies_in_an_object_store_is_fetched_first() -> None:
+    assert opening("s3://bucket/runs/report.html", "linux").startswith("fetch s3://bucket")
+
+
+def test_plan_says_how_to_start_what_it_planned(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["plan", QUICKSTART, "--set", "seeds=[0, 1]"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Next: darts-ray study {QUICKSTART} --set 'seeds=[0, 1]'"

@@ -21,7 +21,7 @@ from darts_ray.predict import predict
 app = typer.Typer(
     help="Differentiable architecture search on Ray Tune: many seeds in parallel, exact second"
     " order, a verified ONNX network at the end.",
-    epilog="Start with:  darts-ray study configs/quickstart.yaml",
+    epilog="Example:  darts-ray init quickstart && darts-ray study quickstart.yaml",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

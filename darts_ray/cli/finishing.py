@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from darts_ray.cli.next_step import opening
 from darts_ray.cli.printing import message, stderr, stdout
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def _next_command(result: StudyResult) -> str:
     if result.failed:
         return f"darts-ray resume {result.folder}   # tries the failed trials again"
     if result.onnx is not None:
-        return f"open {result.report}" if result.report else f"darts-ray report {result.folder}"
+        if result.report is None:
+            return f"darts-ray report {result.folder}"
+        return opening(result.report)
     if result.test_scores:
         return f"darts-ray export {result.folder}"
     return f"darts-ray retrain CONFIG --genotype {result.folder}"

@@ -7,16 +7,22 @@ from typing import Annotated
 
 import typer
 
+from darts_ray.cli.next_step import opening
 from darts_ray.cli.options import AsJson, Folder, Overrides
-from darts_ray.cli.printing import print_json, stdout
+from darts_ray.cli.printing import message, print_json, stdout
 from darts_ray.config import load_config
 
 
 def report(folder: Folder) -> None:
-    """Write a study's report.html again."""
+    """Write a study's report.html again.
+
+    Example:  darts-ray report runs/quickstart
+    """
     from darts_ray.study import write_report
 
-    stdout.print(f"Report: {write_report(folder)}")
+    page = write_report(folder)
+    message(f"Report: {page}")
+    message(f"Next: {opening(page)}")
 
 
 def evaluate(
@@ -37,7 +43,10 @@ def evaluate(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a trained network on the test set of a dataset."""
+    """Score a trained network on the test set of a dataset.
+
+    Example:  darts-ray evaluate runs/quickstart/best.pt --data quickstart.yaml
+    """
     from darts_ray.study.run.evaluating import evaluate_file
 
     config = load_config(data, overrides or ())

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from darts_ray import __version__
+from darts_ray.cli.next_step import command
 from darts_ray.cli.options import AsJson, ConfigFile, Overrides
 from darts_ray.cli.printing import duration, message, print_json, stderr, stdout
 from darts_ray.config import load_config
@@ -56,7 +57,10 @@ def doctor(
     output: Annotated[Path, typer.Option(help="Folder that would hold studies.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Say what this machine has for a study, and what is missing."""
+    """Say what this machine has for a study, and what is missing.
+
+    Example:  darts-ray doctor --output /mnt/shared/runs
+    """
     from darts_ray.doctor import examine
 
     findings = examine(output)
@@ -72,10 +76,15 @@ def doctor(
         stdout.print(table)
     if any(finding.blocking for finding in findings):
         raise typer.Exit(2)
+    if not as_json:
+        message("Next: darts-ray init")
 
 
 def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Print trials, resources and estimated time of a study without running it."""
+    """Print trials, resources and estimated time of a study without running it.
+
+    Example:  darts-ray plan quickstart.yaml --set seeds=0..9
+    """
     from darts_ray.study import plan_study
 
     planned = plan_study(load_config(config, overrides or ()))
@@ -107,6 +116,7 @@ def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
     )
     for note in planned.notes:
         stdout.print(note)
+    message(f"Next: {command(['study', str(config)], overrides)}")
 
 
 def bench(
@@ -116,7 +126,10 @@ def bench(
     variants: Annotated[bool, typer.Option(help="Try other options too.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Measure step time, memory and projected cost of a search on this machine."""
+    """Measure step time, memory and projected cost of a search on this machine.
+
+    Example:  darts-ray bench quickstart.yaml --steps 20
+    """
     from darts_ray.bench import StepCost
     from darts_ray.bench import bench as run_bench
 
@@ -155,5 +168,8 @@ def bench(
 
 
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example:  darts-ray version
+    """
     stdout.print(__version__)

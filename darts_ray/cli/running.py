@@ -18,14 +18,20 @@ from darts_ray.errors import ConfigError
 def study(
     config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False, resume: Resume = False
 ) -> None:
-    """Run every stage of a study: search, select, retrain, export, report."""
+    """Run every stage of a study: search, select, retrain, export, report.
+
+    Example:  darts-ray study quickstart.yaml --set seeds=0..4 --set output=/mnt/runs
+    """
     _run(load_config(config, overrides or ()), None, quiet=quiet, resume=resume)
 
 
 def search(
     config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False, resume: Resume = False
 ) -> None:
-    """Run the search stage alone: one trial per setting and seed."""
+    """Run the search stage alone: one trial per setting and seed.
+
+    Example:  darts-ray search quickstart.yaml --set search.method=pc_darts
+    """
     loaded = load_config(config, overrides or ())
     if loaded.search is None:
         raise ConfigError(f"{config}: has no search section.")
@@ -42,7 +48,10 @@ def retrain(
     quiet: Quiet = False,
     resume: Resume = False,
 ) -> None:
-    """Train one cell from scratch, test it once and export it."""
+    """Train one cell from scratch, test it once and export it.
+
+    Example:  darts-ray retrain quickstart.yaml --genotype DARTS_V2 --set name=v2
+    """
     from darts_ray.study.files.genotype_source import find_genotype
 
     loaded = load_config(config, overrides or ())
@@ -56,7 +65,10 @@ def retrain(
 
 
 def resume(folder: Folder, quiet: Quiet = False) -> None:
-    """Continue a study after an interruption; what is finished stays finished."""
+    """Continue a study after an interruption; what is finished stays finished.
+
+    Example:  darts-ray resume runs/quickstart
+    """
     from darts_ray.study import resume_study
 
     with interruptible(folder):
@@ -65,7 +77,10 @@ def resume(folder: Folder, quiet: Quiet = False) -> None:
 
 
 def export(folder: Folder, quiet: Quiet = False) -> None:
-    """Write a study's ONNX file again and check it against torch."""
+    """Write a study's ONNX file again and check it against torch.
+
+    Example:  darts-ray export runs/quickstart
+    """
     from darts_ray.study import load_study
 
     config = load_study(folder).config
