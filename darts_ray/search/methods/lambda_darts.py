@@ -56,8 +56,8 @@ class AlignLayers:
             loss = step.loss(step.train, _with(step.mixing, name, p + sign * eps * d))
             gradients = torch.autograd.grad(loss, list(step.weights), materialize_grads=True)
             for weight, gradient in zip(step.weights, gradients, strict=True):
-                if weight.grad is not None:
-                    weight.grad -= sign * factor / (2 * eps) * gradient
+                assert weight.grad is not None
+                weight.grad -= sign * factor / (2 * eps) * gradient
 
     def after(self, step: WeightStep) -> None:
         """Do nothing."""

@@ -170,6 +170,12 @@ class BilevelStep:
         mixing = None if relaxed is None else detached(relaxed)
         loss, next_state = self._loss(train_batch, train_state, mixing, regularised=True)
         loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
+        for weight in self._weights:
+            if weight.grad is None:
+                # Operations that did not run: SGD would skip them, but only where no other edge
+                # shares their tensor. Momentum and weight decay move all weights, as in the
+                # original codes, whose gradients are zeros after the first step.
+                weight.grad = torch.zeros_like(weight)
         if self._rule is not None:
             assert mixing is not None
             seen = WeightStep(
