@@ -110,6 +110,11 @@ class TrainingRecipe(Model):
     device: Device = Field("auto", description="auto: a GPU when the trial is given one.")
     precision: Precision = Field("float32", description="bfloat16: autocast.")
     channels_last: bool = Field(True, description="Memory layout of images; usually faster.")
+    sync_batch_norm: bool = Field(
+        False,
+        description="Normalise over the batches of all of a trial's workers, not each over its"
+        " own (resources.workers_per_trial); slower, as in one process.",
+    )
     compile: bool = Field(
         False, description="torch.compile; pays off only for long runs (images)."
     )

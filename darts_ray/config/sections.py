@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -13,6 +14,7 @@ from darts_ray.config.base import (
     PositiveFloat,
     PositiveInt,
 )
+from darts_ray.errors import ConfigError
 from darts_ray.location import refuse_user_info
 
 MUTABLE = ("optim.weight_lr", "optim.alpha_lr", "optim.xi")
@@ -52,6 +54,11 @@ class ResourcesSection(Model):
     gpus_per_trial: NonNegativeFloat = Field(
         0.0, description="A fraction shares one GPU between trials (memory is not isolated)."
     )
+    workers_per_trial: PositiveInt = Field(
+        1,
+        description="Processes that train one network together (select and retrain; images); each"
+        " gets the CPUs and GPUs above. batch_size stays the whole batch.",
+    )
     max_concurrent: PositiveInt | None = Field(None, description="Trials at a time at most.")
     wait_s: NonNegativeFloat | None = Field(
         None,
@@ -71,6 +78,44 @@ class ResourcesSection(Model):
                 " a GPU between trials"
             )
         return gpus
+
+    def check_workers(self, batch_sizes: Mapping[str, int], is_text: bool) -> None:
+        """Insist that a trial can have so many workers.
+
+        Args:
+            batch_sizes: of the select and retrain sections that a study has.
+            is_text: whether it trains on text.
+
+        Raises:
+            ConfigError: it cannot; the message says what can.
+        """
+        workers = self.workers_per_trial
+        if workers == 1:
+            return
+        name = f"resources.workers_per_trial: {workers}"
+        if not batch_sizes:
+            raise ConfigError(
+                f"{name} workers train a network of the select and retrain stages, and this study"
+                " only searches, which takes one process per search; leave it out, and run seeds"
+                " side by side instead."
+            )
+        if is_text:
+            raise ConfigError(f"{name} workers are for images; text is trained by one worker.")
+        if 0 < self.gpus_per_trial < 1:
+            raise ConfigError(
+                f"{name} workers cannot share a GPU; set resources.gpus_per_trial to 1 (for each"
+                " worker) or 0."
+            )
+        for section, size in batch_sizes.items():
+            if size % workers:
+                raise ConfigError(
+                    f"{name} does not divide {section}.batch_size ({size}), which is that of all"
+                    " workers together; set one to a multiple of the other."
+                )
+
+    def workers_in(self, stage: str) -> int:
+        """Return how many workers a trial of this stage has; searches have one."""
+        return 1 if stage == "search" else self.workers_per_trial
 
 
 class TuneSection(Model):

@@ -115,6 +115,9 @@ class StudyConfig(Model):
             raise ValueError("export: needs a retrain section, which trains what is exported")
         if self.export is not None and self.data.is_text:
             self.export.check_text()
+        trainings = {"select": self.select, "retrain": self.retrain}
+        sizes = {name: part.batch_size for name, part in trainings.items() if part is not None}
+        self.resources.check_workers(sizes, self.data.is_text)
         if self.search is not None:
             self._check_search()
         if self.retrain is not None and self.retrain.genotype is not None:

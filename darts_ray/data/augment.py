@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from darts_ray.config import AugmentConfig
+from darts_ray.runtime.workers import Rows
 
 
-def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: Generator) -> Tensor:
+def crop_and_flip(
+    images: Tensor, padding: int, flip: bool, generator: Generator, rows: Rows | None = None
+) -> Tensor:
     """Cut a window of the original size out of the zero-padded image, then mirror half of them.
 
     As the original code, the padding is black: zero before normalisation.
@@ -21,28 +24,37 @@ def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: Generator
         padding: pixels on each side; offsets are uniform on 0..2*padding, both included.
         flip: mirror horizontally with probability 1/2.
         generator: on the device of `images`.
+        rows: which images of a larger batch these are; None: all of them.
 
     Returns:
         (batch, channels, height, width).
     """
     batch, channels, height, width = images.shape
+    num, held = rows or Rows(batch, slice(None))
     device = images.device
-    rows = torch.arange(height, device=device).expand(batch, -1)
-    columns = torch.arange(width, device=device).expand(batch, -1)
+    ys = torch.arange(height, device=device).expand(batch, -1)
+    xs = torch.arange(width, device=device).expand(batch, -1)
     if padding:
-        offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator, device=device)
+        offsets = torch.randint(2 * padding + 1, (2, num, 1), generator=generator, device=device)
+        offsets = offsets[:, held]
         images = F.pad(images, (padding, padding, padding, padding))
-        rows, columns = rows + offsets[0], columns + offsets[1]
+        ys, xs = ys + offsets[0], xs + offsets[1]
     if flip:
-        mirrored = torch.rand(batch, 1, generator=generator, device=device) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
+        mirrored = (torch.rand(num, 1, generator=generator, device=device) < 0.5)[held]
+        xs = torch.where(mirrored, xs.flip(1), xs)
     # One gather over flattened pixels: pixel (row, column) is number row * padded width + column.
-    pixels = rows[:, :, None] * images.shape[3] + columns[:, None, :]
-    pixels = pixels.reshape(batch, 1, -1).expand(-1, channels, -1)
+    pixels = ys[:, :, None] * images.shape[3] + xs[:, None, :]
+    pixels = pixels.reshape(batch, 1, height * width).expand(-1, channels, -1)
     return images.flatten(2).gather(2, pixels).view(batch, channels, height, width)
 
 
-def cutout_(images: Tensor, side: int, generator: Generator, probability: float = 1.0) -> Tensor:
+def cutout_(
+    images: Tensor,
+    side: int,
+    generator: Generator,
+    probability: float = 1.0,
+    rows: Rows | None = None,
+) -> Tensor:
     """Set a square of each image to zero, in place; apply it to normalised images.
 
     The centre is uniform over the pixels, so a square near the border is clipped, as in DeVries &
@@ -54,18 +66,20 @@ def cutout_(images: Tensor, side: int, generator: Generator, probability: float 
         side: in pixels.
         generator: on the device of `images`.
         probability: with which an image is changed at all.
+        rows: which images of a larger batch these are; None: all of them.
     """
     batch, _, height, width = images.shape
+    num, held = rows or Rows(batch, slice(None))
     inside = []
     for size in (height, width):
-        centre = torch.randint(size, (batch, 1), generator=generator, device=images.device)
+        centre = torch.randint(size, (num, 1), generator=generator, device=images.device)[held]
         first = centre - side // 2
         pixel = torch.arange(size, device=images.device)
         inside.append((pixel >= first) & (pixel < first + side))
     erased = inside[0][:, None, :, None] & inside[1][:, None, None, :]
     if probability < 1:
-        chosen = torch.rand(batch, 1, 1, 1, generator=generator, device=images.device)
-        erased = erased & (chosen < probability)
+        chosen = torch.rand(num, 1, 1, 1, generator=generator, device=images.device)
+        erased = erased & (chosen[held] < probability)
     return images.masked_fill_(erased, 0)
 
 

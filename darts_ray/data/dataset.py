@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.errors import DataError
+from darts_ray.runtime.workers import ALONE, Workers
 
 # Turns one uint8 image (C, H, W) into another, all randomness drawn from the given seed.
 SampleTransform = Callable[[Tensor, int], Tensor]
@@ -56,6 +57,7 @@ class Split(Protocol):
         device: torch.device,
         transform: SampleTransform | None = None,
         seeds: Sequence[int] | None = None,
+        workers: Workers = ALONE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of pixels and labels.
 
@@ -65,9 +67,11 @@ class Split(Protocol):
             device: where the batches are wanted.
             transform: applied to each image; needs `seeds`.
             seeds: one per batch.
+            workers: who reads together; each reads its rows of every batch.
 
         Yields:
-            uint8 images (batch, channels, height, width) and int64 labels (batch,).
+            uint8 images (batch, channels, height, width) and int64 labels (batch,); with several
+            workers a last batch may have none for some.
         """
 
 
@@ -111,20 +115,19 @@ class ImageSplit:
         device: torch.device,
         transform: SampleTransform | None = None,
         seeds: Sequence[int] | None = None,
+        workers: Workers = ALONE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches; see `Split.read`."""
         images, labels = self.to(device)
-        for number, indices in enumerate(torch.split(order.to(device), batch_size)):
+        for number, whole in enumerate(torch.split(order.to(device), batch_size)):
+            held = workers.rows(len(whole)).held
+            indices = whole[held]
             batch = images[indices]
-            if transform is not None:
+            if transform is not None and len(batch):
                 assert seeds is not None
+                ours = sample_seeds(seeds[number], len(whole))[held]
                 batch = torch.stack(
-                    [
-                        transform(image, seed)
-                        for image, seed in zip(
-                            batch, sample_seeds(seeds[number], len(batch)), strict=True
-                        )
-                    ]
+                    [transform(image, seed) for image, seed in zip(batch, ours, strict=True)]
                 )
             yield batch, labels[indices]
 

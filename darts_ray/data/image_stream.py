@@ -13,6 +13,7 @@ from darts_ray.data.augment import Normalise, crop_and_flip, cutout_, sample_tra
 from darts_ray.data.dataset import ImageInfo, Split
 from darts_ray.data.doubts import warn_of_doubts
 from darts_ray.errors import CheckpointError, DataError
+from darts_ray.runtime.workers import ALONE, Rows, Workers
 
 Batch = tuple[Tensor, Tensor]
 
@@ -38,10 +39,17 @@ class ImageStream:
         drop_last: leave out a last, smaller batch.
         channels_last: memory layout of the images.
         dtype: of the images.
+        workers: who trains together; each gets its rows of every batch, changed as they would be
+            if one had them all.
+
+    Attributes:
+        rows: which rows of the whole batch the last one held; None before the first.
 
     Raises:
         DataError: there are fewer images than one batch.
     """
+
+    rows: Rows | None = None
 
     def __init__(
         self,
@@ -56,6 +64,7 @@ class ImageStream:
         drop_last: bool = False,
         channels_last: bool = False,
         dtype: torch.dtype = torch.float32,
+        workers: Workers = ALONE,
     ) -> None:
         if len(indices) < batch_size:
             raise DataError(
@@ -77,6 +86,7 @@ class ImageStream:
         self._seed = seed
         self._device = device
         self._generator = torch.Generator(device)
+        self._workers = workers
         self._num_batches = (
             len(indices) // batch_size if drop_last else -(-len(indices) // batch_size)
         )
@@ -107,16 +117,21 @@ class ImageStream:
         if self._pixels is None:
             self._pixels = self._open_pass()
         images, targets = next(self._pixels)
+        begun = self._position * self._batch_size
+        rows = self._workers.rows(min(self._batch_size, len(self._indices) - begun))
+        self.rows = rows
         if self._augment is not None:
             self._generator.manual_seed(self._seeds[self._position])
             # A random resized crop takes the padded crop's place.
             padding = 0 if self._augment.random_resized_crop else self._augment.crop_padding
             flip = self._augment.horizontal_flip
             if padding or flip:
-                images = crop_and_flip(images, padding, flip, self._generator)
+                images = crop_and_flip(images, padding, flip, self._generator, rows)
         images = self._normalise(images)
         if self._erased_side:
-            images = cutout_(images, self._erased_side, self._generator, self._erasing_probability)
+            images = cutout_(
+                images, self._erased_side, self._generator, self._erasing_probability, rows
+            )
         self._position += 1
         return images, targets
 
@@ -165,6 +180,7 @@ class ImageStream:
             device=self._device,
             transform=self._transform,
             seeds=seeds[self._position :],
+            workers=self._workers,
         )
 
 
@@ -177,16 +193,17 @@ def evaluation_batches(
     device: torch.device,
     channels_last: bool = False,
     dtype: torch.dtype = torch.float32,
+    workers: Workers = ALONE,
 ) -> Iterator[Batch]:
     """Yield images (`indices`, or all) once, in order, without augmentation.
 
     Yields:
         normalised images (batch, channels, height, width) and int64 targets (batch,); the last
-        batch may be smaller.
+        batch may be smaller. Several workers get their rows of each batch, of the last maybe none.
     """
     order = torch.arange(len(split)) if indices is None else indices
     normalise = Normalise(
         info.mean, info.std, device=device, dtype=dtype, channels_last=channels_last
     )
-    for images, targets in split.read(order, batch_size, device=device):
+    for images, targets in split.read(order, batch_size, device=device, workers=workers):
         yield normalise(images), targets

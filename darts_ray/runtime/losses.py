@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from darts_ray.errors import NonFiniteLossError
+from darts_ray.runtime.workers import ALONE, Workers
 
 
 class LossTrace:
@@ -20,12 +21,17 @@ class LossTrace:
         name: what the loss is, for the error message, such as `training loss`.
         epoch: 1-based epoch, for the error message.
         interval: steps between two looks.
+        workers: who trains or scores together. A step's loss is then the weighted mean of theirs,
+            and all of them must add as many; they raise alike.
     """
 
-    def __init__(self, name: str, epoch: int, interval: int = 32) -> None:
+    def __init__(
+        self, name: str, epoch: int, interval: int = 32, workers: Workers = ALONE
+    ) -> None:
         self._name = name
         self._epoch = epoch
         self._interval = interval
+        self._workers = workers
         self._pending: list[tuple[Tensor, float]] = []
         self._sum = 0.0
         self._weight = 0.0
@@ -57,8 +63,13 @@ class LossTrace:
     def _collect(self) -> None:
         if not self._pending:
             return
-        values = torch.stack([loss for loss, _ in self._pending]).double().tolist()
-        for value, (_, weight) in zip(values, self._pending, strict=True):
+        losses = torch.stack([loss for loss, _ in self._pending]).double()
+        weights = [weight for _, weight in self._pending]
+        if self._workers.several:
+            shares = torch.tensor(weights, dtype=torch.float64).to(losses.device)
+            losses, shares = self._workers.total(torch.stack([losses * shares, shares]))
+            losses, weights = losses / shares, shares.tolist()
+        for value, weight in zip(losses.tolist(), weights, strict=True):
             self._steps += 1
             if not math.isfinite(value):
                 raise NonFiniteLossError(

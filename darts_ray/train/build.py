@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from darts_ray.config import RetrainConfig
 from darts_ray.config.retrain import ConvNetworkConfig
 from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo
+from darts_ray.errors import ConfigError
 from darts_ray.nn import (
     ConvNetwork,
     ImageNetNetwork,
@@ -17,6 +18,7 @@ from darts_ray.nn import (
     multiply_adds,
     num_weights,
 )
+from darts_ray.runtime.workers import ALONE, Workers
 from darts_ray.space.user_modules import import_extensions
 from darts_ray.train.images import ImageTask
 from darts_ray.train.task import Task
@@ -69,6 +71,7 @@ def make_task(
     data: ImageData | TextData,
     network: ConvNetwork | ImageNetNetwork | RecurrentNetwork,
     device: torch.device,
+    workers: Workers = ALONE,
 ) -> Task:
     """Return a network that `build_network` made together with the data that train it.
 
@@ -77,16 +80,23 @@ def make_task(
         data: what it trains on.
         network: on `device`.
         device: where batches are made.
+        workers: who trains together (images).
 
     Raises:
-        ConfigError: the network cannot train on batches as small as there are.
+        ConfigError: the network cannot train on batches as small as there are, or several
+            workers train on text.
         DataError: a part of the data is smaller than a batch.
     """
     if isinstance(data, TextData):
+        if workers.several:
+            raise ConfigError(
+                "resources.workers_per_trial: text is trained by one worker per trial; set it"
+                " to 1."
+            )
         assert isinstance(network, RecurrentNetwork)
         return TextTask(config, data, network, device)
     assert not isinstance(network, RecurrentNetwork)
-    return ImageTask(config, data, network, device)
+    return ImageTask(config, data, network, device, workers)
 
 
 def describe_network(network: nn.Module, info: ImageInfo | TextInfo) -> dict[str, int]:

@@ -19,6 +19,7 @@ from darts_ray.nn import Batch, RecurrentNetwork
 from darts_ray.runtime.device import image_layout
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.precision import autocast
+from darts_ray.runtime.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def score_images(
     settings: EvaluationSettings,
     part: str,
     trace: LossTrace,
+    workers: Workers = ALONE,
 ) -> dict[str, float]:
     """Score a conv network with its running batch norm statistics.
 
@@ -122,7 +124,8 @@ def score_images(
         batches: images (batch, channels, height, width) and labels (batch,).
         settings: device and precision.
         part: prefix of the metrics' names, such as `validation`.
-        trace: collects the losses.
+        trace: collects the losses, of the same workers.
+        workers: who scores together, each its own rows of the same batches.
 
     Returns:
         `{part}_loss`, `{part}_accuracy`, `{part}_top5`; with fewer than five classes top 5 is
@@ -133,15 +136,19 @@ def score_images(
     """
     network.eval()
     hits = torch.zeros(2, dtype=torch.int64, device=settings.device)  # top 1, top 5
-    num = 0
+    num = torch.zeros((), dtype=torch.int64, device=settings.device)
     for images, targets in batches:
+        if not len(targets):  # a last batch with fewer images than workers
+            trace.add(torch.zeros((), device=settings.device), weight=0)
+            continue
         with autocast(settings.device, settings.precision):
             logits: Tensor = network(images)
-        logits = logits.float()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         trace.add(F.cross_entropy(logits, targets), weight=len(targets))
         best = logits.topk(min(5, logits.shape[1])).indices == targets[:, None]
         hits += torch.stack([best[:, 0].sum(), best.sum()])
         num += len(targets)
+    hits, num = workers.total(hits), workers.total(num)
     top1, top5 = (hits.double() / num).tolist()
     return {f"{part}_loss": trace.mean(), f"{part}_accuracy": top1, f"{part}_top5": top5}
 

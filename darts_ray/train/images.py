@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from darts_ray.config import RetrainConfig
 from darts_ray.config.retrain import ConvNetworkConfig
@@ -24,6 +27,8 @@ from darts_ray.nn import Batch, ConvNetwork, ImageNetNetwork
 from darts_ray.runtime.device import image_layout
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.precision import autocast
+from darts_ray.runtime.workers import ALONE, Workers
+from darts_ray.train.distributed import distribute
 from darts_ray.train.evaluation import EvaluationSettings, score_images
 from darts_ray.train.schedules import drop_path_rate
 from darts_ray.train.task import PartLoss
@@ -40,6 +45,8 @@ class ImageTask:
         data: images; the test set is not touched here.
         network: on `device`; its memory layout is changed to the images'.
         device: where batches are made.
+        workers: who trains together. Each computes with its rows of every batch; gradients and
+            metrics are those of the whole batches.
 
     Raises:
         ConfigError: the network cannot train on batches as small as there are.
@@ -54,14 +61,17 @@ class ImageTask:
         data: ImageData,
         network: ConvNetwork | ImageNetNetwork,
         device: torch.device,
+        workers: Workers = ALONE,
     ) -> None:
         assert isinstance(config.network, ConvNetworkConfig)
         layout = image_layout(config.channels_last, device, config.precision)
         self._network = network.to(memory_format=layout)
         self._config = config
+        self._workers = workers
         self._sizes = config.network
         self._data = data
         self._settings = EvaluationSettings.of_validation(config, device)
+        self._dtype = next(network.parameters()).dtype
         train = torch.arange(len(data.train))
         self._held_out: Tensor | None = None
         if config.train_portion is not None:
@@ -79,13 +89,17 @@ class ImageTask:
             device=device,
             drop_last=len(train) % batch_size == 1,  # batch norm cannot normalise one image
             channels_last=self._settings.channels_last,
+            dtype=self._dtype,
+            workers=workers,
         )
-        if _smallest_part(len(train), config) == 1:
-            _check_single_image(network, data.info)
-        forward = network.forward_with_auxiliary
+        check_parts(config, data, network, workers)
+        self._parallel: DistributedDataParallel | None = None
+        if workers.several:
+            self._parallel = distribute(network, data.info, device)
+        forward = self._parallel or network
         self._forward = torch.compile(forward) if config.compile else forward
         self._hits = torch.zeros((), dtype=torch.int64, device=device)
-        self._num_images = 0
+        self._num_images = 0  # of all workers
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
@@ -104,8 +118,9 @@ class ImageTask:
         return self._stream.epoch()
 
     def size(self, batch: Batch) -> int:
-        """Return the number of images."""
-        return len(batch[1])
+        """Return the number of images of the whole batch."""
+        assert self._stream.rows is not None
+        return self._stream.rows.num
 
     def rate_factor(self, batch: Batch) -> float:
         """Return 1: the learning rate does not depend on the batch."""
@@ -114,26 +129,42 @@ class ImageTask:
     def losses(self, batch: Batch) -> Iterator[PartLoss]:
         """Yield the loss of each part: cross entropy, plus the weighted auxiliary head's."""
         images, targets = batch
-        # parts of nearly equal size, so that none is left with a single image
-        num_parts = -(-len(targets) // self._config.batch_size)
+        num = self.size(batch)
+        bounds = _part_bounds(num, self._config.batch_size)
+        for first, last in pairwise(bounds):
+            ours, rows = self._workers.part(first, last)
+            part, labels = images[ours], targets[ours]
+            self._network.rows = rows if self._workers.several else None
+            with self._gradients_summed(last == num):
+                with autocast(self._settings.device, self._config.precision):
+                    loss, logits = self._loss(part, labels)
+                self._hits += (logits.detach().argmax(1) == labels).sum()
+                self._num_images += last - first
+                # workers' gradients are averaged, so that each counts as if it were all
+                yield PartLoss(loss, len(labels) * self._workers.world / num)
+
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of some images, and their logits."""
+        out = self._forward(images)
+        logits, auxiliary = out if isinstance(out, tuple) else (out, None)
         smoothing = self._config.optim.label_smoothing
-        for part, labels in zip(
-            images.tensor_split(num_parts), targets.tensor_split(num_parts), strict=True
-        ):
-            with autocast(self._settings.device, self._config.precision):
-                logits, auxiliary = self._forward(part)
-                loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-                if auxiliary is not None:
-                    loss = loss + self._sizes.auxiliary_weight * F.cross_entropy(
-                        auxiliary, labels, label_smoothing=smoothing
-                    )
-            self._hits += (logits.detach().argmax(1) == labels).sum()
-            self._num_images += len(labels)
-            yield PartLoss(loss, len(labels) / len(targets))
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        if auxiliary is not None:
+            loss = loss + self._sizes.auxiliary_weight * F.cross_entropy(
+                auxiliary, labels, label_smoothing=smoothing
+            )
+        return loss, logits
+
+    def _gradients_summed(self, summed: bool) -> AbstractContextManager[None]:
+        """Return the context in which a backward pass does, or does not, reach all workers."""
+        if summed or self._parallel is None:
+            return nullcontext()
+        context: AbstractContextManager[None] = self._parallel.no_sync()
+        return context
 
     def training_metrics(self) -> dict[str, float]:
         """Return the share of right answers on the augmented images, while training."""
-        return {"train_accuracy": self._hits.item() / self._num_images}
+        return {"train_accuracy": self._workers.total(self._hits).item() / self._num_images}
 
     def validate(self, epoch: int) -> dict[str, float]:
         """Score the held-out part with plain cross entropy; empty when there is none."""
@@ -146,9 +177,13 @@ class ImageTask:
             info=self._data.info,
             device=self._settings.device,
             channels_last=self._settings.channels_last,
+            dtype=self._dtype,
+            workers=self._workers,
         )
-        trace = LossTrace("validation loss", epoch)
-        return score_images(self._network, batches, self._settings, "validation", trace)
+        trace = LossTrace("validation loss", epoch, workers=self._workers)
+        return score_images(
+            self._network, batches, self._settings, "validation", trace, self._workers
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the data."""
@@ -157,6 +192,46 @@ class ImageTask:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         self._stream.load_state_dict(state)
+
+
+def _part_bounds(num: int, batch_size: int) -> list[int]:
+    """Cut a batch into parts of nearly equal size, so that none is left with a single image."""
+    num_parts = -(-num // batch_size)
+    size, larger = divmod(num, num_parts)
+    return [number * size + min(number, larger) for number in range(num_parts + 1)]
+
+
+def check_parts(
+    config: RetrainConfig,
+    data: ImageData,
+    network: ConvNetwork | ImageNetNetwork,
+    workers: Workers,
+) -> None:
+    """Insist that every worker gets images enough of every part of a batch.
+
+    Args:
+        config: the retraining.
+        data: what it trains on.
+        network: what is trained.
+        workers: who trains together.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    num = len(data.train)
+    if config.train_portion is not None:
+        num = int(num * config.train_portion)  # as `split_indices`
+    smallest = _smallest_part(num, config)
+    each = smallest // workers.world
+    if not each:
+        raise ConfigError(
+            f"batch_size: a batch, or part of one, at the end of an epoch holds {smallest} images,"
+            f" too few for {workers.world} workers (resources.workers_per_trial). Choose another"
+            " batch_size, or fewer workers."
+        )
+    together = workers.several and config.sync_batch_norm
+    if each == 1 and not together:
+        _check_single_image(network, data.info)
 
 
 def _smallest_part(num: int, config: RetrainConfig) -> int:

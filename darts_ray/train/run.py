@@ -7,6 +7,8 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,14 @@ from darts_ray.runtime.device import resolve_device
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.memory import peak_memory_bytes, reset_peak_memory
 from darts_ray.runtime.randomness import OwnRandomness, deterministic
+from darts_ray.runtime.workers import ALONE, Workers
 from darts_ray.train.build import build_network, describe_network, make_task
 from darts_ray.train.checkpoint import save_checkpoint
 from darts_ray.train.convergence import Convergence
 from darts_ray.train.evaluation import EvaluationSettings, evaluate_network
+from darts_ray.train.same_data import check_same_data, split_settings
 from darts_ray.train.schedules import learning_rate
+from darts_ray.train.synchronised_norm import synchronise_norms
 from darts_ray.train.weights import Weights
 
 _log = logging.getLogger(__name__)
@@ -43,6 +48,9 @@ class RetrainRun:
         config: the retraining.
         data: what `darts_ray.data.open_data(config.data)` returns.
         device: default: the one that the configuration names.
+        workers: who trains together, one of these runs in each process: they compute the same,
+            each with its rows of every batch, and go through epochs and states in step. Only the
+            first one looks at the test set.
 
     Attributes:
         network: the derived network, on its device; with averaged SGD it holds the latest
@@ -63,21 +71,25 @@ class RetrainRun:
         config: RetrainConfig,
         data: ImageData | TextData,
         device: torch.device | None = None,
+        workers: Workers = ALONE,
     ) -> None:
-        num_test = data.check_test() if config.test_at_end else None
+        num_test = data.check_test() if config.test_at_end and workers.rank == 0 else None
         self.config = config
         self.device = device or resolve_device(config.device)
         self.epochs = config.epochs
         self.epochs_done = 0
         self.test_metrics: dict[str, float] | None = None
         self._data = data
+        self._workers = workers
         self._optim = config.optim
         self._test_opened = False
         self._rng = OwnRandomness(config.seed, self.device)
         with self._rng.used():
             # initialised on the CPU, so a seed means the same network on every device
             self.network = build_network(config, data.info).to(self.device)
-            self._task = make_task(config, data, self.network, self.device)
+            if workers.several and config.sync_batch_norm:
+                synchronise_norms(self.network)
+            self._task = make_task(config, data, self.network, self.device, workers)
         if num_test is not None and isinstance(data, TextData):
             # what would fail after the last epoch is told before the first
             check_length(num_test, EvaluationSettings.of_test(config, self.device).batch_size)
@@ -177,7 +189,7 @@ class RetrainRun:
         return {
             "epochs_done": self.epochs_done,
             "fingerprint": self._data.info.fingerprint,
-            "split": self._split(),
+            "split": split_settings(self.config),
             **self._weights.state_dict(),
             "convergence": self._convergence.state_dict(),
             "best": self._best,
@@ -195,18 +207,7 @@ class RetrainRun:
                 network.
         """
         try:
-            if state["fingerprint"] != self._data.info.fingerprint:
-                raise CheckpointError(
-                    "The checkpoint was written while training on other data; resume with the"
-                    " same data and split settings."
-                )
-            split = state.get("split", self._split())  # older checkpoints do not say
-            if split != self._split():
-                raise CheckpointError(
-                    f"The checkpoint was written with the split settings {split}, and these are"
-                    f" {self._split()}: images that were held out would be trained on. Resume with"
-                    " the same settings."
-                )
+            check_same_data(state, self.config, self._data.info)
             self._weights.load_state_dict(state)
             self._convergence.load_state_dict(state["convergence"])
             self._best = copy.deepcopy(state["best"])
@@ -220,21 +221,13 @@ class RetrainRun:
                 f"The checkpoint does not fit this retraining: {error}"
             ) from error
 
-    def _split(self) -> dict[str, Any]:
-        """Return the settings that say which of the data train and which are held out."""
-        data = self.config.data
-        return {
-            "train_portion": self.config.train_portion,
-            "split_seed": data.split_seed,
-            "max_train": data.max_train,
-        }
-
     def _train(self, on_step: OnStep | None) -> dict[str, float]:
         """Run one epoch's optimiser steps."""
         task = self._task
         rate = learning_rate(self._optim, self.epochs_done, self.epochs)
         scheduled = task.start_epoch(self.epochs_done, self.epochs)
-        trace = LossTrace("training loss or its gradient", self.epochs_done + 1)
+        number, workers = self.epochs_done + 1, self._workers
+        trace = LossTrace("training loss or its gradient", number, workers=workers)
         started = time.perf_counter()
         num_samples = 0
         num_steps = min(len(task), self.config.max_steps or len(task))
@@ -242,10 +235,11 @@ class RetrainRun:
         batches = itertools.islice(task.batches(), self.config.max_steps)
         for step, batch in enumerate(batches, start=1):
             self._weights.optimizer.zero_grad()
-            loss = torch.zeros((), device=self.device)
+            shares = []
             for part in task.losses(batch):
                 torch.autograd.backward(part.loss * part.share)
-                loss += part.loss.detach() * part.share
+                shares.append(part.loss.detach() * part.share)
+            loss = reduce(add, shares)
             norm = self._weights.step(rate * task.rate_factor(batch))
             size = task.size(batch)
             num_samples += size
@@ -254,6 +248,8 @@ class RetrainRun:
                 on_step(step, max(step, num_steps))
         train_loss = trace.mean()  # waits for the device
         seconds = time.perf_counter() - started
+        # what the first one has seen counts, as in DistributedDataParallel
+        workers.take_over_first(self.network.buffers())
         return {
             "lr": rate,
             **scheduled,

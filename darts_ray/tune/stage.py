@@ -132,10 +132,8 @@ def _make_tuner(
     storage: str,
     callbacks: Sequence[Callback],
 ) -> tune.Tuner:
-    resources = study.resources
-    granted = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     return tune.Tuner(
-        tune.with_resources(trainable, granted),
+        tune.with_resources(trainable, _granted(stage, study)),
         tune_config=tune.TuneConfig(
             search_alg=queue,
             scheduler=make_scheduler(study, queue.epochs) if stage == SEARCH else None,
@@ -154,6 +152,14 @@ def _make_tuner(
             callbacks=list(callbacks),
         ),
     )
+
+
+def _granted(stage: str, study: StudyConfig) -> tune.PlacementGroupFactory:
+    """Return what a trial gets: one bundle, or beside an empty one a bundle for each worker."""
+    resources = study.resources
+    bundle = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    workers = resources.workers_in(stage)
+    return tune.PlacementGroupFactory([bundle] if workers == 1 else [{}, *[bundle] * workers])
 
 
 def _checkpoint_config(study: StudyConfig) -> tune.CheckpointConfig:

@@ -30,6 +30,7 @@ from darts_ray.tune.checkpoints import (
     replacements,
     seal,
 )
+from darts_ray.tune.data_parallel import DataParallelRun, WorkerGroup
 from darts_ray.tune.trials.values import parse_config, plain
 
 STATE = "state.pt"
@@ -197,11 +198,14 @@ class RunTrainable(tune.Trainable):
             torch.set_num_threads(max(1, int(granted.get("CPU", 1))))
             if config.device == "auto" and not granted.get("GPU"):
                 device = torch.device("cpu")
-        if self._opened is None or self._opened[0] != config.data:
-            self._opened = (config.data, open_data(config.data))
-        self._run = self._build(config, self._opened[1], device)
+        self._run = self._make_run(config, device)
         self._history = []
         self._skipped = 0
+
+    def _make_run(self, config: Any, device: Any) -> Any:
+        if self._opened is None or self._opened[0] != config.data:
+            self._opened = (config.data, open_data(config.data))
+        return self._build(config, self._opened[1], device)
 
 
 class SearchTrainable(RunTrainable):
@@ -235,20 +239,41 @@ class RetrainTrainable(RunTrainable):
     size; the last reports `done` and, with `test_at_end`, the only look at the test set, or as
     `test_error` why that failed; one more step then repeats the test alone. Every checkpoint
     folder holds `network.pt`, which `darts_ray.train.load_checkpoint` reads.
+
+    Where Tune grants an empty head bundle and others beside it (`parallel_resources`), the
+    training is data-parallel: a worker process in each of those computes with its share of every
+    batch.
     """
 
-    _run: RetrainRun
+    _run: RetrainRun | DataParallelRun
+    _group: WorkerGroup | None = None
 
     @classmethod
     def parse(cls, config: dict[str, Any]) -> RetrainConfig:
         """Validate the fields of a `RetrainConfig`."""
         return parse_config(RetrainConfig, config)
 
+    def cleanup(self) -> None:
+        """End the worker processes, if there are any; Tune calls this last."""
+        if self._group is not None:
+            self._group.close()
+
+    def _begin(self, values: dict[str, Any]) -> None:
+        super()._begin(values)
+        self._tests = self.parse(values).test_at_end
+        self._size = self._run.describe()
+
+    def _make_run(self, config: RetrainConfig, device: Any) -> RetrainRun | DataParallelRun:
+        granted = self.trial_resources
+        if granted is None or not granted.head_bundle_is_empty:
+            run: RetrainRun = super()._make_run(config, device)
+            return run
+        if self._group is None:
+            self._group = WorkerGroup(granted.bundles)
+        return DataParallelRun(config, self._group)
+
     def _build(self, config: RetrainConfig, data: Any, device: Any) -> RetrainRun:
-        self._tests = config.test_at_end
-        run = RetrainRun(config, data, device)
-        self._size = run.describe()
-        return run
+        return RetrainRun(config, data, device)
 
     def _run_epoch(self) -> dict[str, Any]:
         metrics = {**self._run.run_epoch(), **self._size, "done": self._run.finished}

@@ -149,12 +149,9 @@ class _Linear(nn.Module):
         self.layer = nn.Linear(3 * 8 * 8, 3)
         self.auxiliary = nn.Linear(3 * 8 * 8, 3)
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layer(images.flatten(1))
-        return logits
-
-    def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self(images), self.auxiliary(images.flatten(1))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = images.flatten(1)
+        return self.layer(pixels), self.auxiliary(pixels)
 
 
 def test_accumulation_equals_a_larger_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +175,7 @@ def test_auxiliary_head_and_label_smoothing_enter_the_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Constant(_Linear):
-        def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
             zeros = self.layer(images.flatten(1)) * 0
             return zeros + torch.tensor([2.0, 0.0, 0.0]), zeros
 

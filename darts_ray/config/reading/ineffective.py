@@ -33,6 +33,12 @@ def _in_study(config: StudyConfig) -> Iterator[str]:
     for scheduler, name in (("asha", "grace_period"), ("pbt", "perturbation_interval")):
         if tune.scheduler != scheduler and _changed(tune, name):
             yield f"tune.{name}: has no effect with tune.scheduler: {tune.scheduler}"
+    if config.resources.workers_per_trial == 1:
+        for section in ("select", "retrain"):
+            if (recipe := getattr(config, section)) is not None and recipe.sync_batch_norm:
+                yield (
+                    f"{section}.sync_batch_norm: has no effect with resources.workers_per_trial: 1"
+                )
     if export is not None and not export.quantize and _changed(export, "max_accuracy_drop"):
         yield "export.max_accuracy_drop: has no effect without export.quantize: true"
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,6 +30,7 @@ from darts_ray.data.sources.decoding import (
     decode_jpeg_file,
 )
 from darts_ray.errors import DataError
+from darts_ray.runtime.workers import ALONE, Workers
 
 _SHARED_MEMORY = Path("/dev/shm")
 Request = tuple[int, int]  # which image, and the seed of its transform
@@ -96,6 +96,7 @@ class FolderSplit:
         device: torch.device,
         transform: SampleTransform | None = None,
         seeds: Sequence[int] | None = None,
+        workers: Workers = ALONE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches; see `Split.read`.
 
@@ -103,14 +104,17 @@ class FolderSplit:
             DataError: an image is corrupt or has another shape than the view asks for.
         """
         if self._workers:
-            _check_shared_memory(self._workers, batch_size * math.prod(self._view.shape))
+            held = -(-batch_size // workers.world)
+            _check_shared_memory(self._workers, held * math.prod(self._view.shape))
         on_gpu = device.type == "cuda"
         with self._loader(transform, on_gpu) as (loader, sampler):
-            sampler.requests = partial(_requests, order, batch_size, seeds)
+            sampler.requests = partial(_requests, order, batch_size, seeds, workers)
             for first, images in zip(range(0, len(order), batch_size), loader, strict=True):
                 if isinstance(images, str):
                     raise DataError(images)
-                labels = self.labels[order[first : first + batch_size]]
+                indices = order[first : first + batch_size]
+                labels = self.labels[indices[workers.rows(len(indices)).held]]
+                images = images.reshape(len(labels), *self._view.shape)
                 yield (
                     images.to(device, non_blocking=on_gpu),
                     labels.to(device, non_blocking=on_gpu),
@@ -224,11 +228,12 @@ def _check_shared_memory(workers: int, batch_bytes: int) -> None:
 
 
 def _requests(
-    order: Tensor, batch_size: int, seeds: Sequence[int] | None
+    order: Tensor, batch_size: int, seeds: Sequence[int] | None, workers: Workers
 ) -> Iterator[list[Request]]:
     for number, indices in enumerate(torch.split(order.cpu(), batch_size)):
-        spread = sample_seeds(seeds[number], len(indices)) if seeds else repeat(0)
-        yield list(zip(indices.tolist(), spread, strict=False))
+        spread = sample_seeds(seeds[number], len(indices)) if seeds else [0] * len(indices)
+        held = workers.rows(len(indices)).held
+        yield list(zip(indices[held].tolist(), spread[held], strict=True))
 
 
 def _collate(samples: list[Tensor | str]) -> Tensor | str:
@@ -238,4 +243,4 @@ def _collate(samples: list[Tensor | str]) -> Tensor | str:
         if isinstance(sample, str):
             return sample
         images.append(sample)
-    return torch.stack(images)
+    return torch.stack(images) if images else torch.empty(0, dtype=torch.uint8)

@@ -19,6 +19,7 @@ from darts_ray.nn.conv.skeleton import (
     joined,
     make_preprocessing,
 )
+from darts_ray.runtime.workers import Rows
 from darts_ray.space import Genotype
 
 
@@ -80,13 +81,19 @@ class ConvCell(nn.Module):
             for edge in node
         )
 
-    def forward(self, inputs: Sequence[Tensor], drop_path_probability: float = 0.0) -> Tensor:
+    def forward(
+        self,
+        inputs: Sequence[Tensor],
+        drop_path_probability: float = 0.0,
+        rows: Rows | None = None,
+    ) -> Tensor:
         """Map the previous cells' outputs to this cell's.
 
         Args:
             inputs: the last `num_inputs` outputs, the previous cell's last; the one before may be
                 twice as large.
             drop_path_probability: for every operation but the identity.
+            rows: which samples of a larger batch these are; None: all of them.
 
         Returns:
             (batch, out_channels, h, w); half of h and w in a reduction cell.
@@ -103,7 +110,7 @@ class ConvCell(nn.Module):
                     continue
                 out = op(states[predecessor])
                 if drop_path_probability > 0 and not isinstance(op, nn.Identity):
-                    out = drop_path(out, drop_path_probability)
+                    out = drop_path(out, drop_path_probability, rows)
                 addends.append(out)
             states.append(reduce(add, addends) if addends else self._zeros(states))
         return joined([states[state] for state in self.output_states], self.output)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
+from darts_ray.runtime.workers import Rows
 
 
 class ReLUConvNorm(nn.Module):
@@ -167,14 +168,18 @@ class EvenPixels(nn.Module):
         return even_pixels(x)
 
 
-def drop_path(x: Tensor, probability: float) -> Tensor:
+def drop_path(x: Tensor, probability: float, rows: Rows | None = None) -> Tensor:
     """Zero whole samples with the given probability and scale the others up.
 
     Args:
         x: (batch, channels, height, width).
         probability: of dropping, 0 <= probability < 1; each sample has its own draw.
+        rows: which samples of a larger batch these are; None: all of them.
     """
     keep = 1 - probability
     # not `bernoulli_(keep)`: torch.compile would compile anew for each epoch's probability
-    mask = torch.rand(len(x), 1, 1, 1, device=x.device) < keep
+    num = len(x) if rows is None else rows.num
+    mask = torch.rand(num, 1, 1, 1, device=x.device) < keep
+    if rows is not None:
+        mask = mask[rows.held]
     return x * (mask.to(x.dtype) / keep)

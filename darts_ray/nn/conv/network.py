@@ -19,11 +19,17 @@ from darts_ray.nn.conv.skeleton import (
     make_stem,
     places,
 )
+from darts_ray.runtime.workers import Rows
 from darts_ray.space import Genotype
 
 
 class _CellNetwork(nn.Module, ABC):
-    """Cells between a stem and a classifier; the stem is the subclass's."""
+    """Cells between a stem and a classifier; the stem is the subclass's.
+
+    Attributes:
+        drop_path: probability of dropping an operation's output in training.
+        rows: which samples of a larger batch it is given, for drop path; None: all of them.
+    """
 
     cells: nn.ModuleList
     classifier: nn.Linear
@@ -42,6 +48,7 @@ class _CellNetwork(nn.Module, ABC):
         self.num_classes = num_classes
         self.layers = layers
         self.drop_path = drop_path
+        self.rows: Rows | None = None
         self.num_inputs = inputs_of(genotype.skeleton)
         self.places = list(cell_places)
         self.auxiliary_layer = 2 * len(self.places) // 3
@@ -52,10 +59,18 @@ class _CellNetwork(nn.Module, ABC):
     def _stem(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first cell's two inputs."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, num_classes) of images (batch, in_channels, height, width)."""
-        logits: Tensor = self.classifier(self._features(images)[0])
-        return logits
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map images (batch, in_channels, height, width) to logits (batch, num_classes).
+
+        In training mode a network with an auxiliary head returns its logits as well: both must
+        come out of `forward`, where `DistributedDataParallel` sees what takes part in a step.
+        """
+        if self.training and self.auxiliary_head is not None:
+            logits, auxiliary = self.forward_with_auxiliary(images)
+            assert auxiliary is not None
+            return logits, auxiliary
+        out: Tensor = self.classifier(self._features(images)[0])
+        return out
 
     def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return logits and the auxiliary head's, both (batch, num_classes).
@@ -77,7 +92,7 @@ class _CellNetwork(nn.Module, ABC):
             if isinstance(cell, ResidualBlock):
                 out = cell(outputs[-1])
             else:
-                out = cell(outputs[-self.num_inputs :], probability)
+                out = cell(outputs[-self.num_inputs :], probability, self.rows)
             outputs = [outputs[-1], out]
             if layer == self.auxiliary_layer:
                 inner = out

@@ -133,12 +133,21 @@ def num_trials(config: StudyConfig) -> dict[str, int]:
     return counts
 
 
-def concurrent_trials(resources: ResourcesSection, num_cpus: int, num_gpus: int) -> int:
-    """Return how many trials run side by side on so many CPUs and GPUs; 0: not one fits."""
-    slots = math.floor(num_cpus / resources.cpus_per_trial)
+def concurrent_trials(
+    resources: ResourcesSection, num_cpus: int, num_gpus: int, workers: int = 1
+) -> int:
+    """Return how many trials run side by side on so many CPUs and GPUs; 0: not one fits.
+
+    Args:
+        resources: of each worker.
+        num_cpus: that there are.
+        num_gpus: that there are.
+        workers: of each trial.
+    """
+    slots = math.floor(num_cpus / resources.cpus_per_trial / workers)
     if resources.gpus_per_trial:
         # why: a fraction never spans two GPUs
-        slots = min(slots, num_gpus * math.floor(1 / resources.gpus_per_trial))
+        slots = min(slots, num_gpus * math.floor(1 / resources.gpus_per_trial) // workers)
     return min(slots, resources.max_concurrent or slots)
 
 
@@ -168,12 +177,15 @@ def _open_here(data: DataConfig) -> ImageData | TextData:
 
 def _plan_stage(config: StudyConfig, stage: str, epochs: int, costs: list[TrialCost]) -> StagePlan:
     number = num_trials(config)[stage]
-    slots = concurrent_trials(config.resources, _num_cpus(), torch.cuda.device_count())
+    workers = config.resources.workers_in(stage)
+    slots = concurrent_trials(
+        config.resources, _num_cpus(), torch.cuda.device_count(), workers=workers
+    )
     concurrent = min(number, slots)
     mean_seconds = sum(cost.seconds for cost in costs) / len(costs)
     rounds = math.ceil(number / concurrent) if concurrent else 0
     # why: processes start once per stage and serve one trial after the other
-    seconds = rounds * (mean_seconds + TRIAL_START_S) + WORKER_START_S
+    seconds = rounds * (mean_seconds / workers + TRIAL_START_S) + WORKER_START_S
     size = max(cost.checkpoint_bytes for cost in costs)
     return StagePlan(
         stage=stage,
@@ -197,11 +209,30 @@ def _notes(config: StudyConfig) -> Iterator[str]:
             f"The study will run on the Ray cluster {config.resources.address}, which may be"
             " faster and larger; nothing has been asked of it."
         )
-    elif not concurrent_trials(config.resources, _num_cpus(), torch.cuda.device_count()):
+    elif not concurrent_trials(
+        config.resources,
+        _num_cpus(),
+        torch.cuda.device_count(),
+        workers=config.resources.workers_per_trial,
+    ):
         yield (
             f"This machine ({_num_cpus()} CPUs, {torch.cuda.device_count()} GPUs) cannot run a"
             " trial of this size: lower resources.cpus_per_trial or gpus_per_trial, or use a"
             " cluster."
+        )
+    if (workers := config.resources.workers_per_trial) > 1:
+        yield (
+            f"select and retrain train each network with {workers} workers, each of which gets the"
+            f" CPUs and GPUs of a trial; their times are those of one, divided by {workers}, and"
+            " leave out what exchanging gradients costs."
+        )
+    if 0 < config.resources.gpus_per_trial < 1:
+        sharing = math.floor(1 / config.resources.gpus_per_trial)
+        yield (
+            f"{sharing} trials share a GPU. That pays where one leaves it idle (small batches or"
+            " networks): each trial takes longer, all together finish sooner; where one fills it,"
+            " it only costs memory. Their memory is not kept apart: together they must fit, and"
+            " `darts-ray bench` on the GPU measures what one search takes."
         )
     if config.resources.gpus_per_trial and not torch.cuda.is_available():
         yield "GPU-hours are unknown without a GPU: run `darts-ray bench` on a machine with one."

@@ -14,11 +14,13 @@ from darts_ray.bench import measure_step, steps_per_epoch
 from darts_ray.config import RecurrentNetworkConfig, RetrainConfig, SearchConfig, StudyConfig
 from darts_ray.data import ImageData, ImageInfo, TextData, TextInfo, split_indices
 from darts_ray.nn import RecurrentNetwork, num_weights
+from darts_ray.runtime.workers import Workers
 from darts_ray.search.build import build_supernet
 from darts_ray.search.run import SearchRun
 from darts_ray.space import Genotype, zoo
 from darts_ray.study.plan.settings import settings_of
 from darts_ray.train import RetrainRun, build_network
+from darts_ray.train.images import check_parts
 
 Trial = TypeVar("Trial", SearchConfig, RetrainConfig)
 CPU = torch.device("cpu")
@@ -53,7 +55,11 @@ def check_fits(
         SearchRun(trial.model_copy(update={"graphs": False}), data, CPU)
     for stage, training in distinct_trainings(config).items():
         if stages is None or stage in stages:
-            RetrainRun(training, data, CPU)
+            run = RetrainRun(training, data, CPU)
+            workers = config.resources.workers_in(stage)
+            if isinstance(data, ImageData) and workers > 1:
+                assert not isinstance(run.network, RecurrentNetwork)
+                check_parts(training, data, run.network, Workers(0, workers))
 
 
 def distinct_searches(config: StudyConfig) -> list[SearchConfig]:

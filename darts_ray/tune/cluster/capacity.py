@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ logger = logging.getLogger("darts_ray.tune")
 
 
 def wait_for_nodes(study: StudyConfig) -> list[dict[str, Any]]:
-    """Return the live nodes, as `ray.nodes` does, once a trial fits on one of them.
+    """Return the live nodes, as `ray.nodes` does, once a trial's workers fit on them.
 
     Where nodes may still join, the autoscaler is asked for one, and waited for.
 
@@ -33,16 +34,26 @@ def wait_for_nodes(study: StudyConfig) -> list[dict[str, Any]]:
     """
     _check_sections(study)
     cpus, gpus = study.resources.cpus_per_trial, study.resources.gpus_per_trial
+    workers = study.resources.workers_per_trial
     nodes = _live_nodes()
-    if _fits(nodes, cpus, gpus):
+    if _fits(nodes, cpus, gpus, workers):
         return nodes
     wait_s = study.resources.wait_s
     if wait_s is None:
         wait_s = GROWING_WAIT_S if _is_growing() else 0.0
     if wait_s:
-        nodes = _wait(cpus, gpus, wait_s)
-        if _fits(nodes, cpus, gpus):
+        nodes = _wait(cpus, gpus, workers, wait_s)
+        if _fits(nodes, cpus, gpus, workers):
             return nodes
+    if _fits(nodes, cpus, gpus, 1):
+        room = _room(nodes, cpus, gpus)
+        waited = f" (waited {wait_s:.0f} s)" if wait_s else ""
+        raise ResourceError(
+            f"resources: a trial asks for {workers} workers with {cpus:g} CPUs and {gpus:g} GPUs"
+            f" each, and all nodes together have room for {room}{waited}. Use more nodes, or set"
+            f" resources.workers_per_trial to {room} or less; if nodes are still to join, set"
+            " resources.wait_s to the seconds to wait."
+        )
     raise ResourceError(_shortage(nodes, cpus, gpus, wait_s))
 
 
@@ -64,16 +75,23 @@ def _check_sections(study: StudyConfig) -> None:
         )
 
 
-def _wait(cpus: float, gpus: float, wait_s: float) -> list[dict[str, Any]]:
-    """Ask for a node that has both; return the live nodes when there is one, or time is up."""
-    logger.warning(
-        "resources: no node has %g CPUs and %g GPUs yet; waiting up to %.0f s for one",
-        *(cpus, gpus, wait_s),
-    )
+def _wait(cpus: float, gpus: float, workers: int, wait_s: float) -> list[dict[str, Any]]:
+    """Ask for nodes that have both; return the live nodes when there are, or time is up."""
+    if workers == 1:
+        logger.warning(
+            "resources: no node has %g CPUs and %g GPUs yet; waiting up to %.0f s for one",
+            *(cpus, gpus, wait_s),
+        )
+    else:
+        logger.warning(
+            "resources: no room yet for %d workers with %g CPUs and %g GPUs each; waiting up to"
+            " %.0f s for nodes",
+            *(workers, cpus, gpus, wait_s),
+        )
     end = time.monotonic() + wait_s
-    request_resources(bundles=[{"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}])
+    request_resources(bundles=[{"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}] * workers)
     try:
-        while not _fits(nodes := _live_nodes(), cpus, gpus) and time.monotonic() < end:
+        while not _fits(nodes := _live_nodes(), cpus, gpus, workers) and time.monotonic() < end:
             time.sleep(min(POLL_S, wait_s))
         return nodes
     finally:
@@ -103,8 +121,17 @@ def _live_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _fits(nodes: Sequence[dict[str, Any]], cpus: float, gpus: float) -> bool:
-    return any(cpus <= has_cpus and gpus <= has_gpus for has_cpus, has_gpus in map(_offer, nodes))
+def _fits(nodes: Sequence[dict[str, Any]], cpus: float, gpus: float, workers: int) -> bool:
+    return _room(nodes, cpus, gpus) >= workers
+
+
+def _room(nodes: Sequence[dict[str, Any]], cpus: float, gpus: float) -> int:
+    """Return for how many workers the nodes are large enough."""
+    rooms = 0
+    for has_cpus, has_gpus in map(_offer, nodes):
+        by_gpus = has_gpus // gpus if gpus else math.inf
+        rooms += int(min(has_cpus // cpus, by_gpus))
+    return rooms
 
 
 def _offer(node: dict[str, Any]) -> tuple[float, float]:

@@ -162,12 +162,17 @@ def test_drop_path_spares_the_identity_and_evaluation() -> None:
 def test_auxiliary_logits() -> None:
     network = ConvNetwork(SKIPS, channels=2, layers=3, num_classes=4)
     images = torch.randn(2, 3, 32, 32)
+    network.drop_path = 0.0
     logits, auxiliary = network.forward_with_auxiliary(images)
     assert logits.shape == auxiliary.shape == (2, 4)
+    in_training = network(images)  # where DistributedDataParallel must see the head
+    assert torch.equal(in_training[0], logits)
+    assert torch.equal(in_training[1], auxiliary)
     network.eval()
     assert torch.equal(network(images), network.forward_with_auxiliary(images)[0])
     without = ConvNetwork(SKIPS, channels=2, layers=3, num_classes=4, auxiliary=False)
     assert without.forward_with_auxiliary(images)[1] is None
+    assert without(images).shape == (2, 4)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (4, 5)])
@@ -184,7 +189,8 @@ def test_images_that_are_too_small_are_refused() -> None:
     network.check_image_size(29, 29)  # 29 -> 15 -> 8, which the 5x5 pool turns into 2x2
     with pytest.raises(ConfigError, match=r"auxiliary head.*at least 29x29"):
         network.check_image_size(28, 32)
-    assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 10)  # which does not read the head
+    # which does not read the head
+    assert network.eval()(torch.zeros(1, 3, 8, 8)).shape == (1, 10)
     with pytest.raises(ConfigError, match="at least 32x32"):
         ImageNetNetwork(SKIPS, channels=2, layers=3, auxiliary=False).check_image_size(31, 64)
 

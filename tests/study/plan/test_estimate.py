@@ -75,19 +75,41 @@ def test_plan_counts_trials_and_times_steps(tmp_path: Path) -> None:
         ({"gpus_per_trial": 0.4}, 16, 2, 4),  # two trials per GPU; a fifth is left of each
         ({"gpus_per_trial": 1}, 16, 0, 0),
         ({"max_concurrent": 3}, 16, 0, 3),
+        ({"workers_per_trial": 4}, 16, 0, 4),  # each worker has a CPU
+        ({"workers_per_trial": 4, "gpus_per_trial": 1}, 16, 6, 1),
     ],
 )
 def test_trials_side_by_side(
     resources: dict[str, float], num_cpus: int, num_gpus: int, slots: int
 ) -> None:
     section = ResourcesSection.model_validate(resources)
-    assert concurrent_trials(section, num_cpus, num_gpus) == slots
+    workers = section.workers_in("retrain")
+    assert concurrent_trials(section, num_cpus, num_gpus, workers) == slots
+    assert section.workers_in("search") == 1
 
 
 def test_a_batch_that_does_not_fit_is_said_at_once(tmp_path: Path) -> None:
     values = {**TINY, "output": str(tmp_path), "search": {**TINY["search"], "batch_size": 5000}}  # type: ignore[dict-item]
     with pytest.raises(DataError, match="batch"):
         plan_study(StudyConfig.model_validate(values))
+
+
+def test_workers_and_shared_gpus_are_planned(tmp_path: Path) -> None:
+    values = {**TINY, "output": str(tmp_path), "resources": {"workers_per_trial": 2}}
+    notes = " ".join(plan_study(StudyConfig.model_validate(values)).notes)
+    assert "select and retrain train each network with 2 workers" in notes
+    retrain = {**TINY["retrain"], "batch_size": 50, "genotype": "DARTS_V2"}  # type: ignore[dict-item]
+    values = {
+        "name": "tiny",
+        "output": str(tmp_path),
+        "data": {"source": "digits", "max_train": 208},  # batches of 50, and one of 8
+        "retrain": retrain,
+        "resources": {"workers_per_trial": 10},
+    }
+    with pytest.raises(ConfigError, match=r"holds 8 images, too few for 10 workers"):
+        plan_study(StudyConfig.model_validate(values))
+    values["resources"] = {"gpus_per_trial": 0.25}
+    assert "4 trials share a GPU" in " ".join(plan_study(StudyConfig.model_validate(values)).notes)
 
 
 def test_too_small_images_are_said_at_once(tmp_path: Path) -> None:

@@ -46,7 +46,11 @@ def test_an_option_of_the_searches(
 def test_options_of_the_other_sections(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     assert config.retrain is not None
-    retrain = {**config.retrain.model_dump(), "optim": {"schedule": "constant", "lr_min": 0.001}}
+    retrain = {
+        **config.retrain.model_dump(),
+        "optim": {"schedule": "constant", "lr_min": 0.001},
+        "sync_batch_norm": True,
+    }
     changed = tiny(
         tmp_path,
         retrain=retrain,
@@ -56,6 +60,7 @@ def test_options_of_the_other_sections(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in ineffective_in_study(changed)] == [
         "tune.grace_period",
         "tune.perturbation_interval",
+        "retrain.sync_batch_norm",
         "export.max_accuracy_drop",
         "retrain.optim.lr_min",
     ]

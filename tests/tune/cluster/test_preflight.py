@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from darts_ray.config import build_config
 from darts_ray.data import open_data
 from darts_ray.errors import ConfigError, DataError, ResourceError, StudyError, TrackingError
 from darts_ray.tune import preflight
@@ -48,6 +49,20 @@ def test_resources_that_no_node_has(
 ) -> None:
     with pytest.raises(ResourceError, match=message):
         check(tmp_path, resources=resources)
+
+
+def test_workers_that_all_nodes_together_have_no_room_for(tmp_path: Path) -> None:
+    study = build_config(
+        {
+            "name": "parallel",
+            "data": {"source": "digits", "max_train": 100},
+            "retrain": {"genotype": "DARTS_V2", "batch_size": 12},
+            "resources": {"cpus_per_trial": 2, "workers_per_trial": 3},
+        },
+        "test",
+    )
+    with pytest.raises(ResourceError, match=r"3 workers with 2 CPUs and 0 GPUs each.*room for 2"):
+        capacity.wait_for_nodes(study)
 
 
 def test_a_gpu_that_no_node_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
