@@ -188,3 +188,16 @@ def test_other_folders_hold_their_file(tmp_path: Path, name: str) -> None:
     assert tracker.close()
     assert (tmp_path / name / "mlflow.db").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {name, "queue"}
+
+
+def test_a_proxy_in_between_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(TrackingError, match=r"NO_PROXY=mlflow\.example\.com") as caught:
+        check_server("http://mlflow.example.com")
+    assert "secret" not in str(caught.value)
+    monkeypatch.delenv("http_proxy")
+    with pytest.raises(TrackingError) as caught:
+        check_server("http://127.0.0.1:9")
+    assert "proxy" not in str(caught.value)

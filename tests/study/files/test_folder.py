@@ -90,3 +90,12 @@ def test_a_folder_that_cannot_be_locked_is_one_clear_error(hindrance: str, tmp_p
     with pytest.raises(StudyError, match=r"cannot be written: .*Mend its permissions"):
         with StudyFolder(place).lock():
             pass
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(StudyError, match=r"cannot be made \(Not a directory.*another output"),
+        StudyFolder(str(tmp_path / "file" / "study")).lock(),
+    ):
+        pass
