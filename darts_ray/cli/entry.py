@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from darts_ray.cli import judging, preparing, running
+from darts_ray.cli import judging, preparing, running, watching
 from darts_ray.cli.printing import stderr
 from darts_ray.errors import ConfigError, DartsError
 from darts_ray.location import redact
@@ -49,6 +49,8 @@ for _command in (
     running.search,
     running.retrain,
     running.resume,
+    watching.status,
+    watching.list_,
     running.export,
     predict,
     judging.report,
@@ -56,7 +58,7 @@ for _command in (
     preparing.bench,
     preparing.version,
 ):
-    app.command()(_command)
+    app.command(_command.__name__.rstrip("_"))(_command)
 
 
 def _check_home() -> None:

@@ -27,8 +27,9 @@ from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searche
 from darts_ray.tune.trainables import RunTrainable
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
 from darts_ray.tune.trials.choosing import SharedChoices
-from darts_ray.tune.trials.folder import BrokenFolders, EndingRecorder, TrialFolder
+from darts_ray.tune.trials.folder import TrialFolder
 from darts_ray.tune.trials.listing import TrialList
+from darts_ray.tune.trials.recorders import AttemptRecorder, BrokenFolders, EndingRecorder
 from darts_ray.tune.trials.values import resolve_values
 
 FULL_DISK_BYTES = 1 << 20
@@ -91,6 +92,7 @@ def run_trials(
         ours = [
             *callbacks,
             EndingRecorder(),
+            AttemptRecorder(),
             RetriesPerCheckpoint(),
             BrokenFolders(folders),
             guard,

@@ -10,7 +10,7 @@ import pytest
 
 from darts_ray.errors import ConfigError
 from darts_ray.tune import TrialOutcome, run_trials
-from darts_ray.tune.reading import read_outcomes
+from darts_ray.tune.reading import read_outcomes, read_progress
 from tests.tune.stub import StubRun, StubTrainable, epochs_run, stub_study, stub_trials
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -105,6 +105,15 @@ def test_what_trials_left_is_read_without_running_them(broken: Path, copied: Pat
     assert [len(outcome.history) for outcome in outcomes] == [4, 0, 2, 0]
     assert scores(outcomes[2]) == undisturbed(2)[:2]
     assert epochs_run(copied, 2) == epochs_run(broken, 2)
+
+
+def test_who_watches_sees_what_runs_and_why_a_trial_failed(broken: Path) -> None:
+    names = [f"search-00{seed}" for seed in range(3)]
+    progress = read_progress("search", names, str(broken / "study"))
+    assert [item.ended for item in progress.values()] == [True, False, True]
+    assert [item.attempt for item in progress.values()] == ["running", "failed", "running"]
+    assert progress["search-001"].error == "ValueError: seed 1 always fails"
+    assert [len(item.history) for item in progress.values()] == [4, 0, 4]
 
 
 def test_a_trial_without_a_whole_checkpoint_starts_again(copied: Path) -> None:

@@ -24,11 +24,14 @@ from darts_ray.location import (
     refuse_user_info,
     with_patience,
 )
+from darts_ray.study.files.holder import Holder
 from darts_ray.study.files.lease import Lease
 
 _Result = TypeVar("_Result")
 
 LOCK_FILE = ".driver.lock"
+HOLDER_FILE = ".driver.json"
+"""Beside a local lock: who holds it. A lease says so itself."""
 
 
 class StudyFolder:
@@ -84,11 +87,33 @@ class StudyFolder:
         infos = self._guard("", lambda: self._fs.get_file_info(selector))
         return sorted(info.base_name for info in infos)
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders that this one holds, sorted."""
+        selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True)
+        infos = self._guard("", lambda: self._fs.get_file_info(selector))
+        kind = pyarrow.fs.FileType.Directory
+        return sorted(info.base_name for info in infos if info.type == kind)
+
     def size(self) -> int:
         """Return the bytes of all files, those of the trials included."""
         selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True, recursive=True)
         infos = self._guard("", lambda: self._fs.get_file_info(selector))
         return sum(info.size or 0 for info in infos)
+
+    def modified(self) -> dict[str, float]:
+        """Return when each file was last written, in seconds since 1970, those of trials included.
+
+        Returns:
+            Path relative to this folder to time; empty when there is no folder.
+        """
+        selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True, recursive=True)
+        infos = self._guard("", lambda: self._fs.get_file_info(selector))
+        start = len(self._path(""))
+        return {
+            info.path[start:]: (info.mtime_ns or 0) / 1e9
+            for info in infos
+            if info.type == pyarrow.fs.FileType.File
+        }
 
     def read_bytes(self, name: str) -> bytes:
         """Return a file's content.
@@ -210,8 +235,10 @@ class StudyFolder:
                 " it to a place of your own."
             ) from error
         try:
+            self.write_text(HOLDER_FILE, Holder.here().to_json())
             yield
         finally:
+            Path(self._path(HOLDER_FILE)).unlink(missing_ok=True)
             # why: removed while still held, so no other driver can be waiting on this inode
             Path(self._path(LOCK_FILE)).unlink(missing_ok=True)
             lock.release()

@@ -18,24 +18,20 @@ itself has noted, so the hosts' clocks do not matter.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 
-import psutil
 import pyarrow as pa
 import pyarrow.fs
 
 from darts_ray.errors import StudyError
 from darts_ray.location import with_patience
+from darts_ray.study.files.holder import Holder
 
 LEASE_SECONDS = 120.0
 """A driver that has not renewed its lease for this long counts as dead."""
@@ -43,30 +39,6 @@ CLAIM_SECONDS = 30.0
 """Between a claim and the lease lie a few requests; an older claim is that of a dead driver."""
 POLL_SECONDS = 2.0
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class _Holder:
-    """Who holds a lease; `started` tells a process from a later one with its number."""
-
-    token: str
-    host: str
-    pid: int
-    started: float
-
-    @classmethod
-    def here(cls) -> _Holder:
-        started = psutil.Process().create_time()
-        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), started)
-
-    def has_died_here(self) -> bool:
-        if self.host != socket.gethostname():
-            return False
-        try:
-            started = psutil.Process(self.pid).create_time()
-        except psutil.NoSuchProcess:
-            return True
-        return abs(started - self.started) > 1
 
 
 class Lease:
@@ -85,7 +57,7 @@ class Lease:
         self._fs = fs
         self._path = path
         self._study = study
-        self._me = _Holder.here()
+        self._me = Holder.here()
         self._stop = threading.Event()
         self.lost = False
 
@@ -143,14 +115,14 @@ class Lease:
             seen = state
             time.sleep(POLL_SECONDS)
 
-    def _refusal(self, holder: _Holder, age: float) -> StudyError:
+    def _refusal(self, holder: Holder, age: float) -> StudyError:
         return StudyError(
             f"Study folder {self._study}: a driver on {holder.host} (process {holder.pid}) was"
             f" working on this study {age:.0f} s ago. Stop it, or if it died wait"
             f" {max(LEASE_SECONDS - age, 0):.0f} s; `--resume` waits by itself."
         )
 
-    def _try(self) -> tuple[_Holder | None, int, float] | None:
+    def _try(self) -> tuple[Holder | None, int, float] | None:
         """Take the lease if it is free.
 
         Returns:
@@ -223,15 +195,14 @@ class Lease:
 
     def _write(self, path: str) -> None:
         with self._fs.open_output_stream(path, compression=None) as stream:
-            stream.write(json.dumps(asdict(self._me)).encode())
+            stream.write(self._me.to_json().encode())
 
-    def _read(self) -> _Holder | None:
+    def _read(self) -> Holder | None:
         try:
             with self._fs.open_input_stream(self._path, compression=None) as stream:
-                values = json.loads(bytes(stream.read()))
-            return _Holder(values["token"], values["host"], values["pid"], values["started"])
+                return Holder.from_json(bytes(stream.read()))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
             # of version 0.1, or cut: it counts until it is too old
-            return _Holder("", "another host", 0, 0.0)
+            return Holder("", "another host", 0, 0.0)

@@ -15,11 +15,10 @@ from darts_ray.study.files.study import (
     read_record,
     write_record,
 )
-from darts_ray.study.plan.settings import first_content_names, old_names, search_trials
+from darts_ray.study.plan.naming import ended_searches, with_old_names
+from darts_ray.study.plan.settings import search_trials
 from darts_ray.study.run.changes import Change, changed_fields, class_of
 from darts_ray.study.run.exporting import NETWORK_FILE
-
-OLD_NAME = "search/search-000"
 
 
 def begun_stages(folder: StudyFolder) -> set[str]:
@@ -47,7 +46,7 @@ def bring_up_to_date(
     Raises:
         StudyError: the record names searches that the configuration does not have.
     """
-    record = _with_old_names(folder, before, _readable(folder, say))
+    record = with_old_names(before, _readable(folder, say), folder.has)
     _check_plan(folder, record, now)
     written = record
     counts = _planned(record, now)
@@ -107,25 +106,11 @@ def _readable(folder: StudyFolder, say: Callable[[str], None]) -> Record:
     return record
 
 
-def _with_old_names(folder: StudyFolder, before: StudyConfig, record: Record) -> Record:
-    if record.aliases or before.search is None or not folder.has("search"):
-        return record
-    if folder.has(OLD_NAME):
-        begun = {(setting, seed): trial for trial, setting, seed in _searches(record)}
-        return record.with_aliases(old_names(before, begun))
-    first = first_content_names(before)
-    if first != {name: name for name in first} and folder.has(
-        f"search/{next(iter(first.values()))}"
-    ):
-        return record.with_aliases(first)
-    return record
-
-
 def _check_plan(folder: StudyFolder, record: Record, now: StudyConfig) -> None:
     if now.search is None:
         return
     planned = {trial.name for trial in search_trials(now, record.aliases)}
-    lost = [search for search in _searches(record) if search[0] not in planned]
+    lost = [search for search in ended_searches(record) if search[0] not in planned]
     if lost:
         shown = "; ".join(f"{trial} ({setting}, seed {seed})" for trial, setting, seed in lost[:3])
         raise StudyError(
@@ -133,13 +118,6 @@ def _check_plan(folder: StudyFolder, record: Record, now: StudyConfig) -> None:
             " seeds and settings but not lose any, and what a search was made with may not"
             " change. Put them back into study.yaml, or begin a new study under another name."
         )
-
-
-def _searches(record: Record) -> list[tuple[str, str, int]]:
-    """Return trial, setting and seed of every search that has ended, well or not."""
-    ended = [(entry.trial, entry.setting, entry.seed) for entry in record.search]
-    failed = [item for item in record.failed if item.stage == "search"]
-    return [*ended, *((item.trial, item.setting, item.seed) for item in failed)]
 
 
 def _planned(record: Record, now: StudyConfig) -> dict[str, int]:

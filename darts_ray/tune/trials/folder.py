@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.fs
-from ray import tune
-from ray.tune import Callback
-from ray.tune.experiment import Trial
 
 from darts_ray.location import child_location, with_patience
 from darts_ray.tune.checkpoints import (
@@ -28,8 +23,8 @@ from darts_ray.tune.checkpoints import (
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
 
 ENDING = "ending.json"
-
-logger = logging.getLogger("darts_ray.tune")
+ATTEMPT = "attempt.json"
+"""What a trial's latest attempt came to, for those who watch; a resume does not read it."""
 
 
 @dataclass(frozen=True)
@@ -113,54 +108,6 @@ class TrialFolder:
             checkpoint=checkpoint,
             seconds=sum(float(epoch.get("seconds", 0.0)) for epoch in self.history),
         )
-
-
-class EndingRecorder(Callback):
-    """Notes in a trial's folder that it ended, for trials that a scheduler stops early."""
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Write after which epoch it ended; Ray calls this after the last checkpoint."""
-        assert trial.storage is not None
-        content = {"stopped_after": trial.last_result.get("epoch")}
-        fs, path = trial.storage.storage_filesystem, f"{trial.path}/{ENDING}"
-        try:
-            fs.create_dir(trial.path)
-            with fs.open_output_stream(f"{path}.tmp", compression=None) as stream:
-                stream.write(json.dumps(content).encode("utf-8"))
-            fs.move(f"{path}.tmp", path)
-        except (OSError, pa.ArrowException) as error:
-            # why: a trial that reached its last epoch is known by its checkpoint anyway
-            logger.warning("Trial %s: its ending cannot be noted: %s", trial, error)
-
-
-class BrokenFolders(Callback):
-    """Deletes a trial's broken checkpoint folders once it has written a whole one after them.
-
-    Args:
-        folders: what the trials' folders said when the stage began, by trial.
-    """
-
-    def __init__(self, folders: Mapping[str, TrialFolder]) -> None:
-        self._broken = {name: folder.broken for name, folder in folders.items() if folder.broken}
-
-    def on_checkpoint(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        checkpoint: tune.Checkpoint,
-        **info: Any,
-    ) -> None:
-        """Delete what this checkpoint replaces."""
-        for path in self._broken.pop(trial.trial_id, ()):
-            try:
-                assert checkpoint.filesystem is not None
-                checkpoint.filesystem.delete_dir(path)
-            except (OSError, pa.ArrowException) as error:
-                # why: it only takes up room; the next resume tries again
-                logger.warning("Trial %s: %s cannot be deleted: %s", trial, path, error)
 
 
 def _is_whole(fs: pyarrow.fs.FileSystem, folder: str) -> bool:

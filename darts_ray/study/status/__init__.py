@@ -1,0 +1,1 @@
+"""How far studies are, read from their folders on any machine that sees them."""

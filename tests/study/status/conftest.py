@@ -1,0 +1,3 @@
+from tests.study.files.conftest import bucket
+
+__all__ = ["bucket"]
