@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +19,7 @@ from darts_ray.errors import ConfigError, StorageError
 from darts_ray.location import redact
 from darts_ray.tune.cluster.retries import RetriesPerCheckpoint
 from darts_ray.tune.failures.control_service import watch_control_service
+from darts_ray.tune.failures.full_disk import full_disk, is_full
 from darts_ray.tune.failures.interruption import interrupts
 from darts_ray.tune.failures.trial import StorageGuard
 from darts_ray.tune.reading import read_outcomes
@@ -32,7 +32,6 @@ from darts_ray.tune.trials.listing import TrialList
 from darts_ray.tune.trials.recorders import AttemptRecorder, BrokenFolders, EndingRecorder
 from darts_ray.tune.trials.values import resolve_values
 
-FULL_DISK_BYTES = 1 << 20
 PBT_CHECKPOINTS = 4
 _ANALYSIS = "analysis.experiment_analysis"
 SEARCH = "search"
@@ -106,8 +105,8 @@ def run_trials(
             for name, trial in queue.trials.items()
             if trial.status == Trial.ERROR
         }
-        if errors and _is_full(fs, root):
-            raise _full_disk(storage)
+        if errors and is_full(fs, root):
+            raise full_disk(storage)
     outcomes = []
     for outcome in read_outcomes(stage, specs, storage):
         error = errors.get(outcome.name)
@@ -185,8 +184,8 @@ def _fit(
     try:
         tuner.fit()
     except Exception as failure:
-        if _is_full(fs, root):
-            raise _full_disk(storage) from failure
+        if is_full(fs, root):
+            raise full_disk(storage) from failure
         if guard.error is not None:
             raise guard.error from failure
         cause: BaseException | None = failure
@@ -207,20 +206,6 @@ def _checked(spec: TrialSpec, trainable: type[RunTrainable]) -> TrialSpec:
     except ConfigError as error:
         raise ConfigError(f"Trial {spec.name}: {error}") from error
     return TrialSpec(spec.name, resolve_values(spec.config), spec.setting, spec.seed)
-
-
-def _is_full(fs: pyarrow.fs.FileSystem, root: str) -> bool:
-    return (
-        isinstance(fs, pyarrow.fs.LocalFileSystem)
-        and shutil.disk_usage(root).free < FULL_DISK_BYTES
-    )
-
-
-def _full_disk(storage: str) -> StorageError:
-    return StorageError(
-        f"The disk that holds {storage} is full, so trials could not go on. Make room on it, then"
-        f" continue from the last checkpoints: darts-ray resume {storage}"
-    )
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from abc import abstractmethod
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from darts_ray.tune.checkpoints import (
     seal,
 )
 from darts_ray.tune.data_parallel import DataParallelRun, WorkerGroup
+from darts_ray.tune.failures.full_disk import temporary_folder
 from darts_ray.tune.trials.values import parse_config, plain
 
 STATE = "state.pt"
@@ -78,7 +78,8 @@ class RunTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write a checkpoint from which the run goes on bit for bit (on a CPU)."""
         folder = Path(checkpoint_dir)
-        torch.save(self._run.state_dict(), folder / STATE)
+        with (folder / STATE).open("wb") as file:  # given a path, PyTorch hides the system's error
+            torch.save(self._run.state_dict(), file)
         (folder / HISTORY).write_text(json.dumps(self._history), encoding="utf-8")
         (folder / CONFIG).write_text(json.dumps(plain(self.config)), encoding="utf-8")
         self._save_extra(folder)
@@ -91,7 +92,7 @@ class RunTrainable(tune.Trainable):
             checkpoint_dir: as in `tune.Trainable.save`.
 
         Raises:
-            StorageError: the storage fails, again and again.
+            StorageError: the storage fails, again and again, or the temporary disk is full.
         """
         storage = self._storage
         before = -1 if storage is None else storage.current_checkpoint_index
@@ -100,8 +101,7 @@ class RunTrainable(tune.Trainable):
             if storage is None:
                 return tune.Trainable.save(self, checkpoint_dir)
             storage.current_checkpoint_index = before  # Tune counts attempts
-            # why: what Tune makes for itself stays behind when the storage fails
-            with tempfile.TemporaryDirectory() as temporary:
+            with temporary_folder() as temporary:
                 return tune.Trainable.save(self, checkpoint_dir or temporary)
 
         return with_patience(attempt, f"Checkpoint of trial {self.trial_name}")
