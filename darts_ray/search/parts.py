@@ -154,6 +154,20 @@ class WeightRule(Protocol):
         """Go on from that."""
 
 
+class StatelessRule:
+    """Carries nothing from step to step; the base of rules that only change gradients."""
+
+    def after(self, step: WeightStep) -> None:
+        """Do nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stretch of epochs in which the same things are trained.

@@ -147,7 +147,7 @@ def test_gdas_draws_as_often_as_the_softmax_says() -> None:
 
 def test_gdas_and_sdarts_ramps() -> None:
     # at temperature 0.1 (last epoch) a sample's softmax is nearly one-hot, at 10 nearly uniform
-    from darts_ray.search.methods.gdas import temperature
+    from darts_ray.search.methods.sampling.gumbel import temperature
 
     assert [temperature(10, 0.1, Progress(t, 3)) for t in range(3)] == pytest.approx(
         [10, 5.05, 0.1]

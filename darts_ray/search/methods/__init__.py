@@ -6,14 +6,14 @@ from darts_ray.search.methods.beta_darts import beta_darts
 from darts_ray.search.methods.darts import darts
 from darts_ray.search.methods.darts_minus import darts_minus
 from darts_ray.search.methods.darts_pt import darts_pt
-from darts_ray.search.methods.drnas import drnas
 from darts_ray.search.methods.fair_darts import fair_darts
-from darts_ray.search.methods.gdas import gdas
 from darts_ray.search.methods.lambda_darts import lambda_darts
 from darts_ray.search.methods.oles import oles
 from darts_ray.search.methods.pc_darts import pc_darts
+from darts_ray.search.methods.sampling.drnas import drnas
+from darts_ray.search.methods.sampling.gdas import gdas
+from darts_ray.search.methods.sampling.snas import snas
 from darts_ray.search.methods.sdarts import sdarts
-from darts_ray.search.methods.snas import snas
 from darts_ray.search.registry import MethodLike, MethodRegistry, prepare_alphas
 
 methods = MethodRegistry(

@@ -15,7 +15,6 @@ half to three times the time of first-order DARTS: one pass for g and two for th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +22,11 @@ from torch import Tensor
 from darts_ray.config.methods import LambdaDartsConfig
 from darts_ray.errors import ConfigError
 from darts_ray.nn.mixing import Mixing
-from darts_ray.search.parts import Method, WeightStep
+from darts_ray.search.parts import Method, StatelessRule, WeightStep
 
 
 @dataclass(frozen=True)
-class AlignLayers:
+class AlignLayers(StatelessRule):
     """Adds the term.
 
     Attributes:
@@ -58,16 +57,6 @@ class AlignLayers:
             for weight, gradient in zip(step.weights, gradients, strict=True):
                 assert weight.grad is not None
                 weight.grad -= sign * factor / (2 * eps) * gradient
-
-    def after(self, step: WeightStep) -> None:
-        """Do nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def load_state_dict(self, state: Any) -> None:
-        """Do nothing."""
 
 
 def direction(g: Tensor) -> Tensor:

@@ -22,21 +22,15 @@ from torch import Tensor
 
 from darts_ray.config.methods import OlesConfig
 from darts_ray.search.parts import Method, WeightStep
-
-_Part = tuple[int, int, int]
-"""A slice of a parameter: its place among the weights, first row, number of rows."""
+from darts_ray.search.step.operations import Slice, cosines, operation_slices
 
 
 class FreezeOperations:
-    """Measures and freezes.
-
-    Args:
-        config: threshold and interval.
-    """
+    """Measures, and freezes what disagrees."""
 
     def __init__(self, config: OlesConfig) -> None:
         self._config = config
-        self._parts: dict[str, list[_Part]] = {}
+        self._parts: dict[str, list[Slice]] = {}
         self._sums: dict[str, float] = {}
         self._num = 0
         self._frozen: set[str] = set()
@@ -44,21 +38,12 @@ class FreezeOperations:
 
     def apply(self, step: WeightStep) -> None:
         """Compare the gradients; remember the weights that must not move."""
-        self._parts = self._parts or _operations(step)
+        self._parts = self._parts or operation_slices(step.supernet, step.weights)
         valid = torch.autograd.grad(
             step.loss(step.valid, step.mixing), list(step.weights), materialize_grads=True
         )
-        names, products = list(self._parts), []
-        for parts in self._parts.values():
-            pairs = [
-                (_rows(step.weights[i].grad, start, num), valid[i][start : start + num])
-                for i, start, num in parts
-            ]
-            a, b = (
-                torch.cat([part.flatten() for part in side]) for side in zip(*pairs, strict=True)
-            )
-            products.append(torch.cosine_similarity(a, b, dim=0))
-        for name, value in zip(names, torch.stack(products).tolist(), strict=True):
+        train = [weight.grad for weight in step.weights if weight.grad is not None]
+        for name, value in cosines(self._parts, train, valid).items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._num += 1
         if self._num == self._config.interval:
@@ -68,8 +53,8 @@ class FreezeOperations:
         self._kept = [
             (rows, rows.clone())
             for name in sorted(self._frozen)
-            for i, start, num in self._parts[name]
-            for rows in [step.weights[i].detach()[start : start + num]]
+            for part in self._parts[name]
+            for rows in [part.of(step.weights).detach()]
         ]
 
     def after(self, step: WeightStep) -> None:
@@ -85,25 +70,6 @@ class FreezeOperations:
         """Go on from that."""
         self._sums, self._num = dict(state["sums"]), int(state["num"])
         self._frozen = set(state["frozen"])
-
-
-def _operations(step: WeightStep) -> dict[str, list[_Part]]:
-    """Return the slices that hold each operation's weights, by cell, edge and column."""
-    places = {id(weight): place for place, weight in enumerate(step.weights)}
-    operations: dict[str, list[_Part]] = {}
-    for name, view in step.supernet.plain_layout():
-        head, found, tail = name.partition(".ops.")
-        if found:
-            base = view if view._base is None else view._base
-            start = (view.storage_offset() - base.storage_offset()) // base.stride(0)
-            operation = f"{head}.{tail.partition('.')[0]}"
-            operations.setdefault(operation, []).append((places[id(base)], start, len(view)))
-    return operations
-
-
-def _rows(gradient: Tensor | None, start: int, num: int) -> Tensor:
-    assert gradient is not None
-    return gradient[start : start + num]
 
 
 def oles(config: OlesConfig) -> Method:

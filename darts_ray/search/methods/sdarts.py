@@ -24,6 +24,7 @@ from darts_ray.config.methods import SDartsConfig
 from darts_ray.nn.mixing import Mixing, softmax_mixing
 from darts_ray.search.deriving.edges import column_mask
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
+from darts_ray.search.step.ascent import steepest_ascent
 from darts_ray.space import SearchSpace
 
 
@@ -55,7 +56,7 @@ class Perturbed(Softmax):
         if c.perturbation == "adversarial":
             assert probe is not None
             fixed = {name: row.detach() for name, row in p.items()}
-            delta = _attack(fixed, delta, eps, c.steps, probe)
+            delta = steepest_ascent(fixed, delta, eps, c.steps, probe)
         for name in p:
             mask = column_mask(space, name, p[name])
             delta[name] = delta[name] if mask is None else delta[name] * mask
@@ -66,23 +67,6 @@ def _normalise(p: Tensor, delta: Tensor) -> Tensor:
     q = (p + delta).clamp(0, 1)
     total = q.sum(-1, keepdim=True)
     return torch.where(total > 0, q / total.clamp_min(1e-12), p)
-
-
-def _attack(
-    p: dict[str, Tensor], delta: dict[str, Tensor], eps: float, steps: int, probe: Probe
-) -> dict[str, Tensor]:
-    """Return the perturbation that makes the training loss large, or none if it does not."""
-    with torch.no_grad():
-        before = probe(Mixing(p))
-    for _ in range(steps):
-        moved = {name: (p[name] + delta[name]).requires_grad_() for name in p}
-        gradients = torch.autograd.grad(probe(Mixing(moved)), list(moved.values()))
-        for name, g in zip(p, gradients, strict=True):
-            delta[name] = (delta[name] + 2 * eps / steps * g.sign()).clamp(-eps, eps)
-    with torch.no_grad():
-        after = probe(Mixing({name: p[name] + delta[name] for name in p}))
-    rose = after > before  # stays on the device
-    return {name: torch.where(rose, row, 0) for name, row in delta.items()}
 
 
 def sdarts(config: SDartsConfig) -> Method:

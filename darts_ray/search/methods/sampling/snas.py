@@ -14,23 +14,17 @@ Conv cells; first order and unrolled. Costs what first-order DARTS does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from darts_ray.config.methods import SnasConfig
-from darts_ray.errors import ConfigError
 from darts_ray.nn.mixing import Mixing
-from darts_ray.search.deriving.by_strength import ByStrength
 from darts_ray.search.deriving.edges import cell_names, real_columns
-from darts_ray.search.methods.gdas import soft_sample, temperature
+from darts_ray.search.deriving.every_edge import EveryEdge
+from darts_ray.search.methods.sampling.gumbel import soft_sample, temperature
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
-from darts_ray.space import Genotype, SearchSpace
-from darts_ray.space.derivation import GenotypeBuilder
-
-if TYPE_CHECKING:
-    from darts_ray.search.run import SearchRun
+from darts_ray.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -74,27 +68,6 @@ class SoftGumbel(Softmax):
 
 def _logits(alphas: Alphas, space: SearchSpace, name: str) -> Tensor:
     return real_columns(alphas[name].clamp_min(1e-6).log(), space, name)
-
-
-class EveryEdge(ByStrength):
-    """Keeps every edge whose strongest operation is not `none`."""
-
-    def genotype(self, run: SearchRun) -> Genotype:
-        """Return the cells of the present alphas."""
-        supernet, relaxation = run.supernet, run.method.relaxation
-        builder = GenotypeBuilder(supernet.space)
-        for name, p in relaxation.strength(supernet.alphas, supernet.space).items():
-            edges = supernet.space.cell(name).edges
-            best = dict(enumerate(p.argmax(-1).tolist()))
-            kept = {row: c for row, c in best.items() if edges[row].primitives[c] != "none"}
-            if not kept:
-                raise ConfigError(
-                    f"method: snas found nothing but `none` for the cell {name!r}; leave `none`"
-                    " out of the space's primitives, or search with another seed."
-                )
-            for row, column in kept.items():
-                builder.keep(name, row, column)
-        return builder.build()
 
 
 def snas(config: SnasConfig) -> Method:

@@ -27,26 +27,9 @@ from torch import Tensor
 from darts_ray.config.methods import GdasConfig
 from darts_ray.nn.mixing import Mixing
 from darts_ray.search.deriving.edges import cell_names, real_columns
+from darts_ray.search.methods.sampling.gumbel import soft_sample, temperature
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
 from darts_ray.space import SearchSpace
-
-
-def temperature(start: float, end: float, progress: Progress) -> float:
-    """Return the linear ramp from `start` in the first epoch to `end` in the last."""
-    return start + (end - start) * progress.ramp
-
-
-def soft_sample(logits: Tensor, tau: float) -> Tensor:
-    """Return softmax((logits + g) / tau), g ~ Gumbel, drawn again where it is not finite.
-
-    Args:
-        logits: (edges, columns); minus infinity where there is no primitive.
-        tau: temperature.
-    """
-    while True:
-        g = -torch.empty_like(logits).exponential_().log()
-        if torch.isfinite(g).all():
-            return torch.softmax((logits + g) / tau, dim=-1)
 
 
 @dataclass(frozen=True)

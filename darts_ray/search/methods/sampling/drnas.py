@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Dirichlet, kl_divergence
+from torch.distributions import Dirichlet
 from torch.nn import functional as F
 
 from darts_ray.config.methods import DrNasConfig
 from darts_ray.nn.conv.connections import PartialChannels
 from darts_ray.nn.mixing import Mixing
 from darts_ray.search.deriving.edges import cell_names, column_mask
+from darts_ray.search.methods.sampling.dirichlet import concentrations, divergence
 from darts_ray.search.parts import Alphas, Method, Probe, Progress, Role, Softmax
 from darts_ray.search.schedule import with_warmup
 from darts_ray.space import SearchSpace
@@ -45,7 +46,7 @@ class DirichletSample(Softmax):
         weights = {}
         for name in cell_names(space):
             weights[name] = torch.zeros_like(alphas[name])
-            for edges, columns, c in _concentrations(alphas[name], space, name):
+            for edges, columns, c in concentrations(alphas[name], space, name):
                 weights[name] = weights[name].index_put(
                     (edges[:, None], columns), Dirichlet(c).rsample()
                 )
@@ -60,31 +61,6 @@ class DirichletSample(Softmax):
             c = c if mask is None else c * mask
             means[name] = c / c.sum(-1, keepdim=True)
         return means
-
-
-def divergence(alphas: Alphas, space: SearchSpace, weight: float) -> Tensor:
-    """Return the kl regulariser."""
-    total = torch.zeros((), dtype=next(iter(alphas.values())).dtype)
-    for name in cell_names(space):
-        for _, _, c in _concentrations(alphas[name], space, name):
-            total = total.to(c) + kl_divergence(Dirichlet(c), Dirichlet(torch.ones_like(c))).sum()
-    return weight * total
-
-
-def _concentrations(
-    alpha: Tensor, space: SearchSpace, name: str
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return (edges, columns, c) of the edges with equally many primitives."""
-    mask = column_mask(space, name, alpha)
-    c = F.elu(alpha) + 1
-    counts = torch.full((len(c),), c.shape[1]) if mask is None else mask.sum(-1).cpu()
-    groups = []
-    for count in sorted(set(counts.tolist())):
-        edges = (counts == count).nonzero().flatten().to(alpha.device)
-        columns = torch.arange(count, device=alpha.device)  # lists are padded at their ends
-        # 1e-6: where alpha is very negative, c rounds to 0, which is no concentration
-        groups.append((edges, columns, c[edges][:, :count].clamp_min(1e-6)))
-    return groups
 
 
 def drnas(config: DrNasConfig) -> Method:

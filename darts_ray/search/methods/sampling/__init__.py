@@ -1,0 +1,1 @@
+"""Methods that draw their mixing weights from a distribution of the alphas."""
