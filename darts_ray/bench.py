@@ -27,6 +27,7 @@ from darts_ray.data import ImageInfo, TextInfo, open_data
 from darts_ray.errors import DartsError, ResourceError
 from darts_ray.runtime.device import resolve_device
 from darts_ray.runtime.memory import keep_freed_memory, peak_memory_bytes
+from darts_ray.runtime.packing import packing_advice
 from darts_ray.runtime.randomness import seed_everything
 from darts_ray.search import BilevelStep
 from darts_ray.search.build import build_supernet
@@ -66,7 +67,7 @@ class BenchReport:
 
     Attributes:
         costs: the configured options first, for both orders, then single changes to them.
-        advice: which option is worth turning on, in words.
+        advice: which option is worth turning on and, on a GPU, how many searches should share it.
         num_searches: search trials of the study.
         study_search_hours: device-hours of all its searches, one after the other.
     """
@@ -184,7 +185,15 @@ def bench(
     hours = {cost.order: cost.search_hours for cost in costs if cost.variant == "as configured"}
     mean_hours = statistics.mean(hours[order] for order in orders)
     num_searches = num_settings * len(study.seeds)
-    return BenchReport(tuple(costs), _advice(costs), num_searches, mean_hours * num_searches)
+    advice = _advice(costs)
+    device = resolve_device(config.device)
+    if variants and device.type == "cuda":
+        one = next(cost for cost in costs if cost.order == config.optim.order)
+        larger = _with(config, {"batch_size": 2 * config.batch_size})
+        doubled = _in_own_process("twice the batch", larger, info, steps, warmup)
+        seconds = doubled.step_seconds or 2 * one.step_seconds  # it does not fit: one fills it
+        advice += " " + packing_advice(one.peak_memory_bytes, one.step_seconds, seconds, device)
+    return BenchReport(tuple(costs), advice, num_searches, mean_hours * num_searches)
 
 
 def _variants(config: SearchConfig) -> Iterator[tuple[str, dict[str, Any]]]:

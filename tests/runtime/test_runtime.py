@@ -11,6 +11,7 @@ from darts_ray.errors import CheckpointError, NonFiniteLossError, ResourceError
 from darts_ray.runtime.device import image_layout, resolve_device
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.memory import peak_memory_bytes
+from darts_ray.runtime.packing import runs_per_gpu
 from darts_ray.runtime.precision import autocast
 from darts_ray.runtime.randomness import deterministic, rng_state, seed_everything, set_rng_state
 from darts_ray.runtime.schedule import cosine
@@ -136,6 +137,20 @@ def test_loss_trace_keeps_no_graph() -> None:
     trace = LossTrace("loss", 1)
     trace.add(loss)
     assert not trace._pending[0][0].requires_grad
+
+
+@pytest.mark.parametrize(
+    ("peak_gib", "doubled", "runs"),
+    [
+        (2, 2.0, 1),  # the device is busy all the time
+        (2, 1.25, 4),  # for a quarter of it
+        (10, 1.25, 3),  # 40 GiB x 0.95 hold three of 10 GiB and CUDA's own
+        (2, 1.0, 14),  # hardly at all: as many as memory holds
+        (50, 1.1, 1),
+    ],
+)
+def test_so_many_runs_share_a_gpu(peak_gib: int, doubled: float, runs: int) -> None:
+    assert runs_per_gpu(peak_gib * 2**30, 40 * 2**30, 1.0, doubled) == runs
 
 
 def test_peak_memory_is_at_least_what_was_allocated() -> None:

@@ -231,8 +231,8 @@ def _notes(config: StudyConfig) -> Iterator[str]:
         yield (
             f"{sharing} trials share a GPU. That pays where one leaves it idle (small batches or"
             " networks): each trial takes longer, all together finish sooner; where one fills it,"
-            " it only costs memory. Their memory is not kept apart: together they must fit, and"
-            " `darts-ray bench` on the GPU measures what one search takes."
+            " it only costs memory. Their memory is not kept apart: together they must fit."
+            " `darts-ray bench` on the GPU says how many should share it."
         )
     if config.resources.gpus_per_trial and not torch.cuda.is_available():
         yield "GPU-hours are unknown without a GPU: run `darts-ray bench` on a machine with one."
