@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from darts_ray.cli.next_step import opening
-from darts_ray.cli.printing import message, stderr, stdout
+from darts_ray.cli.printing import message, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from darts_ray.study import StudyResult
@@ -19,8 +20,27 @@ if TYPE_CHECKING:
 SOME_TRIALS_FAILED = 3
 
 
-def finish(result: StudyResult) -> None:
-    """Print the final table, where everything is and what to type next."""
+def finish(result: StudyResult, *, as_json: bool = False) -> None:
+    """Print the final table, where everything is and what to type next.
+
+    Args:
+        result: of the study.
+        as_json: print the result as values instead.
+
+    Raises:
+        typer.Exit: with code 3, when trials have failed.
+    """
+    if as_json:
+        winner = None if result.winner is None else result.winner.to_dict()
+        values = {field.name: getattr(result, field.name) for field in fields(result)}
+        print_json({**values, "winner": winner})
+    else:
+        _print(result)
+    if result.failed:
+        raise typer.Exit(SOME_TRIALS_FAILED)
+
+
+def _print(result: StudyResult) -> None:
     if result.rows:
         table = Table(title="Results", box=box.SIMPLE)
         for heading in result.rows[0]:
@@ -53,8 +73,6 @@ def finish(result: StudyResult) -> None:
     if result.report is not None:
         message(f"Report: {result.report}")
     message(f"Next: {_next_command(result)}")
-    if result.failed:
-        raise typer.Exit(SOME_TRIALS_FAILED)
 
 
 def _next_command(result: StudyResult) -> str:

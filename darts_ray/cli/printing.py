@@ -17,6 +17,11 @@ def message(text: str) -> None:
     stdout.print(text, highlight=False, soft_wrap=True)
 
 
+def progress(text: str) -> None:
+    """Print one plain line to standard error, which a script that reads results passes by."""
+    stderr.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def print_json(values: Any) -> None:
     """Print values for a script to read."""
     stdout.print_json(json.dumps(values))

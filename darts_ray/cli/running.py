@@ -9,24 +9,32 @@ import typer
 
 from darts_ray.cli.finishing import finish
 from darts_ray.cli.interruption import interruptible
-from darts_ray.cli.options import ConfigFile, Folder, Overrides, Quiet, Resume
-from darts_ray.cli.printing import message
+from darts_ray.cli.options import AsJson, ConfigFile, Folder, Overrides, Quiet, Resume
+from darts_ray.cli.printing import progress
 from darts_ray.config import StudyConfig, build_config, load_config
 from darts_ray.errors import ConfigError
 
 
 def study(
-    config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False, resume: Resume = False
+    config: ConfigFile,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run every stage of a study: search, select, retrain, export, report.
 
     Example:  darts-ray study quickstart.yaml --set seeds=0..4 --set output=/mnt/runs
     """
-    _run(load_config(config, overrides or ()), None, quiet=quiet, resume=resume)
+    _run(load_config(config, overrides or ()), None, quiet=quiet, resume=resume, as_json=as_json)
 
 
 def search(
-    config: ConfigFile, overrides: Overrides = None, quiet: Quiet = False, resume: Resume = False
+    config: ConfigFile,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the search stage alone: one trial per setting and seed.
 
@@ -35,7 +43,7 @@ def search(
     loaded = load_config(config, overrides or ())
     if loaded.search is None:
         raise ConfigError(f"{config}: has no search section.")
-    _run(loaded, ("search", "report"), quiet=quiet, resume=resume)
+    _run(loaded, ("search", "report"), quiet=quiet, resume=resume, as_json=as_json)
 
 
 def retrain(
@@ -47,6 +55,7 @@ def retrain(
     overrides: Overrides = None,
     quiet: Quiet = False,
     resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train one cell from scratch, test it once and export it.
 
@@ -61,22 +70,37 @@ def retrain(
         chosen = loaded.retrain.model_copy(update={"genotype": find_genotype(genotype).to_dict()})
         alone = loaded.model_copy(update={"retrain": chosen, "search": None, "select": None})
         loaded = build_config(alone.model_dump(), str(config))
-    _run(loaded, ("retrain", "export", "report"), quiet=quiet, resume=resume)
+    _run(loaded, ("retrain", "export", "report"), quiet=quiet, resume=resume, as_json=as_json)
 
 
-def resume(folder: Folder, quiet: Quiet = False) -> None:
+def resume(
+    folder: Folder,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value, as seeds=0..9; see above."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
     """Continue a study after an interruption; what is finished stays finished.
 
-    Example:  darts-ray resume runs/quickstart
+    With --set, resources, tracking, tune's retries and checkpoints and the export may change, and
+    seeds, settings and methods may be added; what finished trials were made with may not change.
+
+    Example:  darts-ray resume runs/quickstart --set resources.max_concurrent=2
     """
     from darts_ray.study import resume_study
 
     with interruptible(folder):
-        result = resume_study(folder, quiet=quiet, on_message=message)
-    finish(result)
+        result = resume_study(
+            folder, overrides=overrides or (), quiet=quiet or as_json, on_message=progress
+        )
+    finish(result, as_json=as_json)
 
 
-def export(folder: Folder, quiet: Quiet = False) -> None:
+def export(folder: Folder, quiet: Quiet = False, as_json: AsJson = False) -> None:
     """Write a study's ONNX file again and check it against torch.
 
     Example:  darts-ray export runs/quickstart
@@ -86,12 +110,16 @@ def export(folder: Folder, quiet: Quiet = False) -> None:
     config = load_study(folder).config
     if config.export is None:
         config = build_config({**config.model_dump(), "export": {}}, folder)
-    _run(config, ("export", "report"), quiet=quiet, resume=True)
+    _run(config, ("export", "report"), quiet=quiet, resume=True, as_json=as_json)
 
 
-def _run(config: StudyConfig, stages: Sequence[str] | None, *, quiet: bool, resume: bool) -> None:
+def _run(
+    config: StudyConfig, stages: Sequence[str] | None, *, quiet: bool, resume: bool, as_json: bool
+) -> None:
     from darts_ray.study import run_study
 
     with interruptible(f"{config.output.rstrip('/')}/{config.name}"):
-        result = run_study(config, stages=stages, resume=resume, quiet=quiet, on_message=message)
-    finish(result)
+        result = run_study(
+            config, stages=stages, resume=resume, quiet=quiet or as_json, on_message=progress
+        )
+    finish(result, as_json=as_json)

@@ -3,7 +3,13 @@
 from darts_ray.config.data import AugmentConfig, ColorJitter, DataConfig
 from darts_ray.config.export import ExportSection
 from darts_ray.config.reading.ineffective import ineffective_options
-from darts_ray.config.reading.loading import build_config, load_config, parse_yaml, to_yaml
+from darts_ray.config.reading.loading import (
+    apply_override,
+    build_config,
+    load_config,
+    parse_yaml,
+    to_yaml,
+)
 from darts_ray.config.retrain import (
     ConvNetworkConfig,
     RecurrentNetworkConfig,
@@ -49,6 +55,7 @@ __all__ = [
     "TrackingSection",
     "TrainingRecipe",
     "TuneSection",
+    "apply_override",
     "build_config",
     "ineffective_options",
     "load_config",

@@ -53,7 +53,7 @@ def test_a_search_runs_whatever_the_variables_say(tmp_path: Path, short_folder: 
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 of 1 trials finished" in done.stdout
+    assert "1 of 1 trials finished" in done.stderr
     assert "TUNE_RESULT_DIR is set and has no effect" in done.stderr
     assert "RAY_AIR_LOCAL_CACHE_DIR is set and has no effect" in done.stderr
     # a worker that Ray stops inside a callback of Python's own says so on its own lines

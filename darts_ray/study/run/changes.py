@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel
 
-from darts_ray.config import StudyConfig
-from darts_ray.errors import StudyError
+from darts_ray.config import StudyConfig, apply_override, build_config, parse_yaml, to_yaml
+from darts_ray.errors import ConfigError, StudyError
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.study import STUDY_FILE
 from darts_ray.study.plan.settings import search_trials
 
 
@@ -60,8 +62,33 @@ def class_of(name: str) -> Change | None:
     return CLASSES.get(name) or CLASSES.get(name.partition(".")[0])
 
 
+def changed_config(
+    config: StudyConfig, overrides: Iterable[str], place: StudyFolder
+) -> StudyConfig:
+    """Return a study's configuration with some values changed.
+
+    Args:
+        config: the study as it is in its folder.
+        overrides: `a.b=c` texts, as of `load_config`.
+        place: its folder, which decides about name and output.
+
+    Raises:
+        ConfigError: a key is unknown, a value is wrong, or it is what the folder decides.
+    """
+    values = parse_yaml(to_yaml(config), place.child(STUDY_FILE))
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key in ("name", "output"):
+            raise ConfigError(
+                f"--set {override}: a study that is there has its name and output from its folder,"
+                f" {place}. Move or copy the folder, and resume it there."
+            )
+        apply_override(values, override)
+    return build_config(values, f"{place.child(STUDY_FILE)} with --set")
+
+
 def refused_changes(before: StudyConfig, now: StudyConfig, begun: set[str]) -> list[str]:
-    """Name the fields that differ although trials or stages that have begun depend on them.
+    """Name the fields that differ although what has begun depends on them, and say why not.
 
     Args:
         before: the study as it is in its folder.
@@ -77,12 +104,12 @@ def refused_changes(before: StudyConfig, now: StudyConfig, begun: set[str]) -> l
             or (kind is Change.SEARCH and "search" in begun)
             or (kind is Change.FIXED and section in begun)
         ):
-            refused.append(name)
+            refused.append(f"{name} ({(kind or Change.NEVER).value})")
         elif kind is Change.GROWS and section in ("select", "retrain") and section in begun:
             lost = set(getattr(before, section).seeds) - set(
                 getattr(getattr(now, section), "seeds", ())
             )
-            refused.extend([name] if lost else [])
+            refused.extend([f"{name} ({kind.value})"] if lost else [])
     return refused
 
 
@@ -97,8 +124,9 @@ def check_growth(before: StudyConfig, now: StudyConfig, place: object) -> None:
     if lost:
         shown = "; ".join(f"{trial.setting}, seed {trial.seed}" for trial in lost[:3])
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        named = [n for n in changed_fields(before, now) if class_of(n) is Change.GROWS]
         raise StudyError(
-            f"{place} holds a study that differs in: search, seeds or tune.num_samples. It would"
+            f"{place} holds a study that differs in: {', '.join(named)}. It would"
             f" lose the searches {shown}{more}. A study grows: add seeds, settings or methods and"
             " keep those that are there, as what has been seen must not be chosen from; or begin"
             " a new one under another name (--set name=...)."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from darts_ray.study.plan.ineffective import ineffective_in_study
 from darts_ray.study.plan.probe import check_fits
 from darts_ray.study.report.summary import result_rows
 from darts_ray.study.run.admission import admit
+from darts_ray.study.run.changes import changed_config
 from darts_ray.study.run.recovery import bring_up_to_date
 from darts_ray.study.run.stages import StageRunner
 from darts_ray.study.run.tracked import deliver_again, identify, open_tracker, tracked
@@ -153,23 +154,32 @@ def run_study(
 def resume_study(
     folder: str | Path,
     *,
+    overrides: Iterable[str] = (),
     stages: Sequence[str] | None = None,
     quiet: bool = False,
     on_message: Callable[[str], None] | None = None,
 ) -> StudyResult:
-    """Continue the study in a folder, as its study.yaml describes it.
+    """Continue the study in a folder, as its study.yaml describes it or with some changes.
+
+    Resources, tracking, retries and checkpoints may change at any time, the export too (it is
+    done again); seeds, settings and methods may be added. What trials were made with may not
+    change once the stage has begun.
 
     Args:
         folder: path or URI.
+        overrides: `a.b=c` texts that change the study's configuration, as of `load_config`.
         stages: as in `run_study`.
         quiet: as in `run_study`.
         on_message: as in `run_study`.
 
     Raises:
-        StudyError: the folder holds no study.
+        StudyError: the folder holds no study, or a change is refused; the message says why.
+        ConfigError: an override is wrong.
         DartsError: as `run_study`.
     """
-    config, _ = read_study_file(StudyFolder(folder))
+    place = StudyFolder(folder)
+    config, _ = read_study_file(place)
+    config = changed_config(config, overrides, place)
     return run_study(config, stages=stages, resume=True, quiet=quiet, on_message=on_message)
 
 

@@ -49,7 +49,7 @@ def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     ("changes", "named"),
     [
         ({"search": {"epochs": 9}}, "search"),
-        ({"seeds": [0, 1]}, "search, seeds"),
+        ({"seeds": [0, 1]}, "seeds"),
         ({"data": {"source": "digits", "max_train": 100}}, "data"),
         ({"select": {"epochs": 9}}, "select"),
         ({"retrain": {"epochs": 9}}, "retrain"),
