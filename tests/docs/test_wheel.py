@@ -14,7 +14,10 @@ import pytest
 from tests.docs.blocks import REPOSITORY
 from tests.docs.material import CLASSES, images
 
-SMALLER = "search.epochs=1 select.epochs=1 retrain.epochs=2 seeds=[0]"
+SMALLER = (
+    "search.epochs=1 search.max_steps=2 select.epochs=1 select.max_steps=2"
+    " retrain.epochs=1 retrain.max_steps=2 seeds=[0]"
+)
 
 
 @pytest.fixture(scope="module")
