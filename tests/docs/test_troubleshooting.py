@@ -15,7 +15,10 @@ import pytest
 from PIL import Image
 
 from darts_ray.cli import run
+from darts_ray.config import load_config
 from darts_ray.errors import ResourceError
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.study import write_study_file
 from darts_ray.tune.cluster.surroundings import folder_for_ray
 from tests.docs.blocks import PAGES
 
@@ -185,7 +188,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             pa.table({"picture": [b"x"], "species": ["a"]}), f"columns/{part}-0.parquet"
         )
     Path("empty").mkdir()
-    Path("done/quickstart").mkdir(parents=True)
+    study = load_config("quickstart.yaml", ["output=done"])
+    write_study_file(StudyFolder("done/quickstart"), study, {"data_fingerprint": "x"})
     return tmp_path
 
 
@@ -221,8 +225,6 @@ def _nobody(number: int) -> None:
 @pytest.mark.slow
 @named(WITH_RAY)
 def test_the_message_of_a_study(mistake: Mistake, place: Path) -> None:
-    if mistake.says == "already holds a study":
-        run([*mistake.words[:2], "--set", "output=done", "--set", "search.epochs=1"])
     done = _study(mistake.words, mistake.environment)
     assert done.returncode == 2, done.stderr
     assert mistake.says in done.stderr
