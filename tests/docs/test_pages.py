@@ -85,6 +85,12 @@ def test_commands_exist(block: Block) -> None:
             command_or_group.make_context(command, words)
 
 
+def test_the_overview_names_every_command() -> None:
+    text = PAGES["docs/index.md"].read_text(encoding="utf-8")
+    commands: Any = typer.main.get_command(app)
+    assert {name for name in commands.commands if f"`darts-ray {name}" not in text} == set()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_relative_links_lead_somewhere(page: str) -> None:
     text = re.sub(r"```.*?```", "", PAGES[page].read_text(encoding="utf-8"), flags=re.DOTALL)
