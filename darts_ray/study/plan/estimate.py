@@ -21,22 +21,12 @@ from darts_ray.study.plan.probe import (
     check_fits,
     distinct_searches,
     distinct_trainings,
+    kind_of,
     search_cost,
     training_cost,
 )
 from darts_ray.study.plan.settings import settings_of
-
-RAY_START_S = 10.0
-"""Starting Ray, looking at cluster, storage and tracker, and stopping Ray."""
-
-WORKER_START_S = 8.0
-"""A process per slot and stage, which imports torch and opens the data."""
-
-TRIAL_START_S = 1.5
-"""Building the networks of a trial and writing its checkpoints."""
-
-EXPORT_S = 15.0
-REPORT_S = 5.0
+from darts_ray.study.plan.timing import crowding, fixed_seconds, stage_seconds
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ def plan_study(config: StudyConfig) -> StudyPlan:
     check_fits(config, data)
     settings = settings_of(config) if config.search is not None else []
     chosen = config.tune.searcher != "none"
-    fixed = RAY_START_S + REPORT_S + (EXPORT_S if config.export is not None else 0.0)
+    fixed = fixed_seconds(tracks=config.tracking.enabled, exports=config.export is not None)
     with _trial_threads(config):
         stages = [_plan_stage(config, *stage) for stage in _costs(config, data.info)]
     return StudyPlan(
@@ -154,13 +144,16 @@ def concurrent_trials(
 def _costs(
     config: StudyConfig, info: ImageInfo | TextInfo
 ) -> Iterator[tuple[str, int, list[TrialCost]]]:
-    """Yield each stage's epochs and the costs of its kinds of trial."""
+    """Yield each stage's epochs and the costs of its trials, in the order in which they start."""
+    numbers = num_trials(config)
     if config.search is not None:
         searches = distinct_searches(config)
-        costs = [search_cost(search, info) for search in searches]
-        yield "search", max(search.total_epochs for search in searches), costs
+        costs = {kind: search_cost(search, info) for kind, search in searches.items()}
+        kinds = [kind_of(config, setting) for setting in settings_of(config)]
+        epochs = max(search.total_epochs for search in searches.values())
+        yield "search", epochs, [costs[kind] for kind in kinds for _ in config.seeds]
     for stage, training in distinct_trainings(config).items():
-        yield stage, training.epochs, [training_cost(training, info)]
+        yield stage, training.epochs, [training_cost(training, info)] * numbers[stage]
 
 
 def _open_here(data: DataConfig) -> ImageData | TextData:
@@ -176,24 +169,23 @@ def _open_here(data: DataConfig) -> ImageData | TextData:
 
 
 def _plan_stage(config: StudyConfig, stage: str, epochs: int, costs: list[TrialCost]) -> StagePlan:
-    number = num_trials(config)[stage]
-    workers = config.resources.workers_in(stage)
-    slots = concurrent_trials(
-        config.resources, _num_cpus(), torch.cuda.device_count(), workers=workers
-    )
+    number = len(costs)
+    resources, workers = config.resources, config.resources.workers_in(stage)
+    slots = concurrent_trials(resources, _num_cpus(), torch.cuda.device_count(), workers=workers)
     concurrent = min(number, slots)
-    mean_seconds = sum(cost.seconds for cost in costs) / len(costs)
-    rounds = math.ceil(number / concurrent) if concurrent else 0
-    # why: processes start once per stage and serve one trial after the other
-    seconds = rounds * (mean_seconds / workers + TRIAL_START_S) + WORKER_START_S
+    seconds = None
+    if concurrent:
+        crowded = crowding(resources, concurrent, workers, _num_cpus())
+        trials = [cost.seconds / workers for cost in costs]
+        seconds = stage_seconds(trials, epochs, concurrent, crowded)
     size = max(cost.checkpoint_bytes for cost in costs)
     return StagePlan(
         stage=stage,
         num_trials=number,
         concurrent=concurrent,
         epochs=epochs,
-        hours=seconds / 3600 if concurrent else None,
-        trial_hours=number * mean_seconds / 3600,
+        hours=None if seconds is None else seconds / 3600,
+        trial_hours=sum(cost.seconds for cost in costs) / 3600,
         storage_bytes=number * config.tune.keep_checkpoints * size,
     )
 

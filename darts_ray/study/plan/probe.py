@@ -18,7 +18,7 @@ from darts_ray.runtime.workers import Workers
 from darts_ray.search.build import build_supernet
 from darts_ray.search.run import SearchRun
 from darts_ray.space import Genotype, zoo
-from darts_ray.study.plan.settings import settings_of
+from darts_ray.study.plan.settings import Setting, settings_of
 from darts_ray.train import RetrainRun, build_network
 from darts_ray.train.images import check_parts
 
@@ -26,6 +26,10 @@ Trial = TypeVar("Trial", SearchConfig, RetrainConfig)
 CPU = torch.device("cpu")
 CPU_BATCHES = (8, 16)
 """On a CPU a step's time grows along a line with its batch, so two small ones are timed."""
+
+FORWARD_PASSES = {"first": 6, "unrolled": 15}
+"""What a bilevel step costs in forward passes, a backward pass being two of them: first order
+computes two gradients, unrolled five (at w, at w', at both sides of w, and of the weights)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def check_fits(
         ConfigError: a network does not fit the data, or options contradict each other.
         DataError: a part of the data is smaller than a batch, or there is no test set.
     """
-    for trial in distinct_searches(config) if stages is None or "search" in stages else ():
+    searches = distinct_searches(config) if stages is None or "search" in stages else {}
+    for trial in searches.values():
         # the driver may have no GPU; preflight asks whether the trials have
         SearchRun(trial.model_copy(update={"graphs": False}), data, CPU)
     for stage, training in distinct_trainings(config).items():
@@ -62,17 +67,21 @@ def check_fits(
                 check_parts(training, data, run.network, Workers(0, workers))
 
 
-def distinct_searches(config: StudyConfig) -> list[SearchConfig]:
-    """Return one search per setting that differs in more than learning rates and the like."""
+def distinct_searches(config: StudyConfig) -> dict[str, SearchConfig]:
+    """Return one search per kind: those of a kind differ in learning rates and the like only."""
     if config.search is None:
-        return []
-    found: dict[str, SearchConfig] = {}
+        return {}
+    kinds: dict[str, SearchConfig] = {}
     for setting in settings_of(config):
         trial = config.search_config(setting.values, config.seeds[0])
-        order = trial.optim.order
-        shape = trial.model_dump_json(exclude={"optim"})
-        found.setdefault(f"{order} {shape}", trial)
-    return list(found.values())
+        kinds.setdefault(kind_of(config, setting), trial)
+    return kinds
+
+
+def kind_of(config: StudyConfig, setting: Setting) -> str:
+    """Return the kind of a setting's searches, as `distinct_searches` names it."""
+    trial = config.search_config(setting.values, config.seeds[0])
+    return f"{trial.optim.order} {trial.model_dump_json(exclude={'optim'})}"
 
 
 def distinct_trainings(config: StudyConfig) -> dict[str, RetrainConfig]:
@@ -114,22 +123,29 @@ def num_parameters(config: StudyConfig, genotype: Genotype, info: ImageInfo | Te
 
 
 def search_cost(config: SearchConfig, info: ImageInfo | TextInfo) -> TrialCost:
-    """Time bilevel steps of one search; evaluation adds a third of a forward pass per step."""
+    """Time bilevel steps of one search, and count its evaluations in their terms."""
     if not _on_gpu(config):
         config = config.model_copy(update={"graphs": False})
     step = _step_seconds(
         config, lambda timed: measure_step(timed, info, steps=2, warmup=1).step_seconds
     )
-    seconds = step * steps_per_epoch(config, info) * config.total_epochs
+    steps: float = steps_per_epoch(config, info)
+    if isinstance(info, ImageInfo):
+        held_out = (1 - config.train_portion) * info.num_train / config.batch_size
+        steps += held_out / FORWARD_PASSES[config.optim.order]
+    seconds = step * steps * config.total_epochs
     with torch.device("meta"):
         weights = num_weights(build_supernet(config, info))
     return TrialCost(seconds, _checkpoint_bytes(weights))
 
 
 def training_cost(config: RetrainConfig, info: ImageInfo | TextInfo) -> TrialCost:
-    """Time training steps of one derived network."""
+    """Time training steps of one derived network, and count its validations in their terms."""
     step = _step_seconds(config, lambda timed: _time_training(timed, info))
-    seconds = step * _training_steps(config, info) * config.epochs
+    steps: float = _training_steps(config, info)
+    if isinstance(info, ImageInfo) and config.train_portion is not None:
+        steps += (1 - config.train_portion) * info.num_train / config.batch_size / 3
+    seconds = step * steps * config.epochs
     with torch.device("meta"):
         weights = num_weights(build_network(config, info))
     return TrialCost(seconds, _checkpoint_bytes(weights))

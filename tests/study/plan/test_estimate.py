@@ -9,15 +9,24 @@ from darts_ray.data import ImageInfo
 from darts_ray.errors import ConfigError, DataError
 from darts_ray.space import zoo
 from darts_ray.study.plan.estimate import (
-    RAY_START_S,
-    REPORT_S,
-    TRIAL_START_S,
-    WORKER_START_S,
     concurrent_trials,
     num_trials,
     plan_study,
 )
 from darts_ray.study.plan.probe import _step_seconds, num_parameters
+from darts_ray.study.plan.timing import (
+    DRIVER_START_S,
+    EPOCH_S,
+    EXPORT_S,
+    RAY_START_S,
+    REPORT_S,
+    TRACKER_S,
+    TRIAL_START_S,
+    WORKER_START_S,
+    crowding,
+    fixed_seconds,
+    stage_seconds,
+)
 from tests.study.fabricated import image_config
 
 TINY = {
@@ -55,14 +64,41 @@ def test_plan_counts_trials_and_times_steps(tmp_path: Path) -> None:
     # one trial at a time: a stage lasts as long as its trials together, and their starts
     for stage in planned.stages:
         assert stage.hours is not None
-        starts = WORKER_START_S + stage.num_trials * TRIAL_START_S
+        each = TRIAL_START_S + stage.epochs * EPOCH_S
+        starts = WORKER_START_S + stage.num_trials * each
         assert stage.hours == pytest.approx(stage.trial_hours + starts / 3600)
-    fixed = RAY_START_S + REPORT_S
+    fixed = fixed_seconds(tracks=True, exports=False)
     stages = sum(stage.hours or 0.0 for stage in planned.stages)
     assert planned.hours == pytest.approx(stages + fixed / 3600)
     assert planned.folder == str(tmp_path / "runs" / "tiny")
     assert all(stage.storage_bytes > 0 for stage in planned.stages)
     assert not (tmp_path / "runs").exists()
+
+
+def test_trials_take_the_first_free_slot() -> None:
+    each = TRIAL_START_S + 2 * EPOCH_S
+    # on two slots: 4 beside 1 + 1 + 1, then the last after the third short one
+    together = stage_seconds([4.0, 1.0, 1.0, 1.0, 5.0], epochs=2, slots=2, crowding=1.0)
+    assert together == pytest.approx(WORKER_START_S + max(4 + each + 5 + each, 3 + 3 * each))
+    alone = stage_seconds([4.0], epochs=2, slots=8, crowding=1.5)
+    assert alone == pytest.approx(WORKER_START_S + 6 + each)
+
+
+def test_everything_that_a_study_starts_takes_time() -> None:
+    least = DRIVER_START_S + RAY_START_S + REPORT_S
+    assert fixed_seconds(tracks=False, exports=False) == least
+    assert fixed_seconds(tracks=True, exports=True) == least + TRACKER_S + EXPORT_S
+
+
+@pytest.mark.parametrize(
+    ("cpus_per_trial", "concurrent", "num_cpus", "slower"),
+    [(1, 2, 2, 1.0), (1, 1, 2, 1.0), (0.5, 4, 2, 2.0), (2, 1, 2, 1.0), (1.5, 2, 3, 1.0)],
+)
+def test_trials_that_share_a_cpu_slow_each_other_down(
+    cpus_per_trial: float, concurrent: int, num_cpus: int, slower: float
+) -> None:
+    resources = ResourcesSection(cpus_per_trial=cpus_per_trial)
+    assert crowding(resources, concurrent, 1, num_cpus) == slower
 
 
 @pytest.mark.parametrize(
