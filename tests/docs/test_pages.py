@@ -106,6 +106,21 @@ def test_relative_links_lead_somewhere(page: str) -> None:
             assert anchor in _anchors(file), f"{page}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page: str) -> None:
+    rooms = "darts_ray|tests|configs|pipelines|search|nn|space|data|config|study|tune|export"
+    text = PAGES[page].read_text(encoding="utf-8")
+    named = re.findall(rf"`((?:{rooms})/[\w/.-]+)`", text)
+    missing = [
+        path
+        for path in named
+        if "NAME" not in path
+        and not (REPOSITORY / path).exists()
+        and not (REPOSITORY / "darts_ray" / path).exists()
+    ]
+    assert missing == []
+
+
 def _anchors(file: Path) -> set[str]:
     """Return the anchors that forges and mkdocs make of headings."""
     headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
