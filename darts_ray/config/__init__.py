@@ -2,6 +2,7 @@
 
 from darts_ray.config.data import AugmentConfig, ColorJitter, DataConfig
 from darts_ray.config.export import ExportSection
+from darts_ray.config.reading.axes import Axis
 from darts_ray.config.reading.ineffective import ineffective_options
 from darts_ray.config.reading.loading import (
     apply_override,
@@ -30,7 +31,7 @@ from darts_ray.config.sections import (
     TuneSection,
 )
 from darts_ray.config.space import SpaceConfig
-from darts_ray.config.study import Axis, RetrainSection, SelectSection, StudyConfig
+from darts_ray.config.study import RetrainSection, SelectSection, StudyConfig, TopCells
 
 __all__ = [
     "AugmentConfig",
@@ -52,6 +53,7 @@ __all__ = [
     "SelectSection",
     "SpaceConfig",
     "StudyConfig",
+    "TopCells",
     "TrackingSection",
     "TrainingRecipe",
     "TuneSection",

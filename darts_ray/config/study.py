@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -15,6 +14,7 @@ from darts_ray.config.base import (
 )
 from darts_ray.config.data import DataConfig
 from darts_ray.config.export import ExportSection
+from darts_ray.config.reading.axes import Axis, fill, find_axes, one_by_one, write_out
 from darts_ray.config.reading.messages import explain
 from darts_ray.config.recipes import complete_training, given_values
 from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
@@ -30,18 +30,6 @@ from darts_ray.config.space import SpaceConfig
 from darts_ray.errors import ConfigError
 from darts_ray.location import CREDENTIALS_REMEDY, refuse_user_info
 
-AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
-FOLLOWERS = {"optim.weight_lr_min": "optim.weight_lr"}
-"""Search values that are derived from another one where they are not given."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One searched-over scalar: `grid` and `choice` list values, the others give two bounds."""
-
-    kind: str
-    values: tuple[Any, ...]
-
 
 class SelectSection(TrainingRecipe):
     """A short training of every candidate cell, scored on held-out training data."""
@@ -52,10 +40,22 @@ class SelectSection(TrainingRecipe):
     seeds: Seeds = Field((0,), description="Trainings per candidate; scores are averaged.")
 
 
-class RetrainSection(TrainingRecipe):
-    """The full training of the winner."""
+class TopCells(Model):
+    """The best distinct cells, by the score that also chooses the winner."""
 
-    seeds: Seeds = Field((0,), description="Independent trainings of the winner.")
+    top: PositiveInt = Field(description="How many cells; the winner is the first.")
+
+
+class RetrainSection(TrainingRecipe):
+    """The full training of the winner, of the best cells, or of every search's own cell."""
+
+    cells: Literal["winner", "each"] | TopCells = Field(
+        "winner",
+        description="each: the cell of every finished search, so that methods are compared by"
+        " test scores over searches; {top: k}: the k best distinct cells. A cell that several"
+        " searches derived is trained once per seed. Only the winner is exported.",
+    )
+    seeds: Seeds = Field((0,), description="Independent trainings of each cell.")
     genotype: str | dict[str, Any] | None = Field(
         None, description="Retrain this cell instead of the study's winner."
     )
@@ -74,6 +74,11 @@ class StudyConfig(Model):
     select: SelectSection | None = None
     retrain: RetrainSection | None = None
     export: ExportSection | None = None
+    baseline: str | None = Field(
+        None,
+        description="Name of a method, or text of a setting, to which the report relates all"
+        " others; default: random, where the study has it.",
+    )
     tracking: TrackingSection = TrackingSection()
     resources: ResourcesSection = ResourcesSection()
     tune: TuneSection = TuneSection()
@@ -107,10 +112,18 @@ class StudyConfig(Model):
     def _check_stages(self) -> StudyConfig:
         if self.search is None and self.retrain is None:
             raise ValueError("a study needs a search section, a retrain section or both")
+        if self.search is None and self.baseline is not None:
+            raise ValueError("baseline: there is nothing to relate without a search section")
         if self.search is None and self.select is not None:
             raise ValueError("select: there is nothing to select from without a search section")
         if self.search is None and self.retrain is not None and self.retrain.genotype is None:
             raise ValueError("retrain.genotype: needed when the study has no search section")
+        if self.retrain is not None and self.retrain.cells != "winner":
+            if self.search is None or self.retrain.genotype is not None:
+                raise ValueError(
+                    "retrain.cells: 'each' and 'top' choose among the cells of searches; leave it"
+                    " out where retrain.genotype names the cell"
+                )
         if self.export is not None and self.retrain is None:
             raise ValueError("export: needs a retrain section, which trains what is exported")
         if self.export is not None and self.data.is_text:
@@ -131,7 +144,7 @@ class StudyConfig(Model):
                 top = "data" if fixed == "data" else "seeds"
                 raise ConfigError(f"search.{fixed}: give {top!r} at the top level instead.")
         axes = self.search_axes()
-        for setting in _one_by_one(axes):
+        for setting in one_by_one(axes):
             self.search_config(setting, self.seeds[0])
         if self.tune.searcher == "optuna" and not axes:
             raise ConfigError(
@@ -154,13 +167,18 @@ class StudyConfig(Model):
         if self.search is None:
             return self
         axes = self.search_axes()
-        trial = self.search_config(next(_one_by_one(axes)), self.seeds[0])
+        trial = self.search_config(next(one_by_one(axes)), self.seeds[0])
         complete = trial.model_dump(mode="json", exclude={"data", "seed"})
-        return self.model_copy(update={"search": _write_out(self.search, complete, axes, "")})
+        return self.model_copy(update={"search": write_out(self.search, complete, axes, "")})
+
+    @property
+    def judges_each(self) -> bool:
+        """Whether every search's own cell is retrained, so that test scores compare methods."""
+        return self.retrain is not None and self.retrain.cells == "each"
 
     def search_axes(self) -> dict[str, Axis]:
         """Return the searched-over scalars by dotted name, such as `optim.xi`."""
-        return dict(_find_axes(self.search or {}, ""))
+        return dict(find_axes(self.search or {}, ""))
 
     def search_config(self, setting: Mapping[str, Any], seed: int) -> SearchConfig:
         """Return the trial that a value per axis and a seed describe.
@@ -168,7 +186,7 @@ class StudyConfig(Model):
         Raises:
             ConfigError: the values do not make a valid search.
         """
-        values = _fill(self.search or {}, setting, "")
+        values = fill(self.search or {}, setting, "")
         try:
             return SearchConfig.model_validate({**values, "data": self.data, "seed": seed})
         except ValidationError as error:
@@ -183,7 +201,7 @@ class StudyConfig(Model):
     def retrain_config(self, genotype: str | dict[str, Any], seed: int) -> RetrainConfig:
         """Return the full training of one cell."""
         assert self.retrain is not None
-        recipe = self.retrain.model_dump(exclude={"seeds", "genotype"})
+        recipe = self.retrain.model_dump(exclude={"cells", "seeds", "genotype"})
         return self._retrain("retrain", recipe, genotype, seed)
 
     def _retrain(
@@ -207,81 +225,7 @@ class StudyConfig(Model):
         """Yield the modules of every space that is searched."""
         if self.search is None:
             return
-        for setting in _one_by_one(self.search_axes(), within="space"):
+        for setting in one_by_one(self.search_axes(), within="space"):
             space = self.search_config(setting, self.seeds[0]).space
             if isinstance(space, SpaceConfig):
                 yield from space.imports
-
-
-def _one_by_one(axes: Mapping[str, Axis], within: str = "") -> Iterator[dict[str, Any]]:
-    """Yield the setting of all first values, then those that differ from it in one value.
-
-    Args:
-        axes: by dotted name.
-        within: vary only the axes of this section; empty: all.
-    """
-    first = {name: axis.values[0] for name, axis in axes.items()}
-    yield first
-    for name, axis in axes.items():
-        if not within or name.partition(".")[0] == within:
-            for value in axis.values[1:]:
-                yield {**first, name: value}
-
-
-def _find_axes(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Axis]]:
-    for key, value in values.items():
-        if not isinstance(value, Mapping):
-            continue
-        name = f"{prefix}{key}"
-        if len(value) == 1 and (kind := next(iter(value))) in AXIS_KINDS:
-            yield name, _axis(f"search.{name}", kind, value[kind])
-        else:
-            yield from _find_axes(value, f"{name}.")
-
-
-def _axis(where: str, kind: str, values: object) -> Axis:
-    if not isinstance(values, list | tuple) or not values:
-        raise ConfigError(f"{where}.{kind}: must be a list with at least one value.")
-    if kind in ("uniform", "loguniform"):
-        try:
-            low, high = (float(value) for value in values)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{where}.{kind}: must be two numbers [low, high].") from error
-        if not low < high or (kind == "loguniform" and low <= 0):
-            above = "0 < low < high" if kind == "loguniform" else "low < high"
-            raise ConfigError(f"{where}.{kind}: needs {above}, not {list(values)}.")
-        return Axis(kind, (low, high))
-    return Axis(kind, tuple(values))
-
-
-def _fill(values: Mapping[str, Any], setting: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Replace every axis by the setting's value."""
-    filled: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if name in setting:
-            filled[key] = setting[name]
-        elif isinstance(value, Mapping):
-            filled[key] = _fill(value, setting, f"{name}.")
-        else:
-            filled[key] = value
-    return filled
-
-
-def _write_out(
-    given: Mapping[str, Any], complete: Mapping[str, Any], axes: Mapping[str, Axis], prefix: str
-) -> dict[str, Any]:
-    """Complete what is given, in its order: the order of the axes names the trials."""
-    written: dict[str, Any] = {}
-    for key, value in given.items():
-        name = f"{prefix}{key}"
-        if name in axes:
-            written[key] = value
-        elif isinstance(value, Mapping):
-            written[key] = _write_out(value, complete[key], axes, f"{name}.")
-        else:
-            written[key] = complete[key]
-    for key, value in complete.items():
-        if key not in given and FOLLOWERS.get(f"{prefix}{key}") not in axes:
-            written[key] = value
-    return written

@@ -29,7 +29,7 @@ from darts_ray.config.search import (
 )
 from darts_ray.config.sections import ResourcesSection, TrackingSection, TuneSection
 from darts_ray.config.space import EdgeConfig, SpaceConfig
-from darts_ray.config.study import RetrainSection, SelectSection
+from darts_ray.config.study import RetrainSection, SelectSection, TopCells
 from tests.docs.blocks import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "configuration.md"
@@ -81,6 +81,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("augment.color_jitter", ColorJitter, ""),
     ("select", SelectSection, ""),
     ("retrain", RetrainSection, ""),
+    ("retrain.cells", TopCells, "Instead of `winner` or `each`."),
     ("network of images, in select and retrain", ConvNetworkConfig, ""),
     ("network of texts, in select and retrain", RecurrentNetworkConfig, ""),
     ("optim, in select and retrain", RetrainOptimConfig, ""),

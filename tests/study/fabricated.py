@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,15 @@ def search_outcome(
 
 
 def training_outcome(
-    stage: str, trial: str, setting: str, seed: int, epochs: int, score: float, *, test: bool
+    stage: str,
+    trial: str,
+    setting: str,
+    seed: int,
+    epochs: int,
+    score: float,
+    *,
+    test: bool,
+    config: Mapping[str, Any] | None = None,
 ) -> TrialOutcome:
     reports: list[dict[str, Any]] = [
         {"epoch": epoch, "train_loss": 2 / epoch, "train_accuracy": 0.9 * epoch / epochs}
@@ -99,7 +107,8 @@ def training_outcome(
     reports[-1] |= {"num_parameters": 3_349_342, "multiply_adds": 5.3e8}
     if test:
         reports[-1] |= {"test_accuracy": score, "test_top5": 0.99, "test_loss": 0.123}
-    return TrialOutcome(trial, setting, seed, {}, "done", None, reports, None, 12.0)
+    given = dict(config or {})
+    return TrialOutcome(trial, setting, seed, given, "done", None, reports, None, 12.0)
 
 
 def failed_outcome(trial: str, setting: str, seed: int) -> TrialOutcome:

@@ -14,6 +14,7 @@ from darts_ray.study.files.record import (
     SearchEntry,
     StageState,
     Winner,
+    cell_name,
 )
 
 CELLS = st.sampled_from([zoo["DARTS_V1"], zoo["DARTS_V2"]])
@@ -83,7 +84,15 @@ RECORDS = st.builds(
     search=st.lists(SEARCHES, max_size=3).map(tuple),
     winner=st.none() | WINNERS,
     retrain=st.lists(
-        st.builds(RetrainEntry, st.just("r"), SEEDS, st.none() | TEXTS, METRICS), max_size=2
+        st.builds(
+            RetrainEntry,
+            st.just("r"),
+            SEEDS,
+            st.none() | TEXTS,
+            METRICS,
+            st.sampled_from(["", *(cell_name(zoo[name]) for name in ("DARTS_V1", "DARTS_V2"))]),
+        ),
+        max_size=3,
     ).map(tuple),
     failed=st.lists(
         st.builds(Failure, st.sampled_from(STAGES), TEXTS, TEXTS, SEEDS, TEXTS), max_size=2

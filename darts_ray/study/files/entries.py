@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from darts_ray.config import TopCells
 from darts_ray.errors import TrialsFailedError
 from darts_ray.space import Genotype
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import (
     NO_AXIS,
     Failure,
+    Record,
     RetrainEntry,
     SearchEntry,
     Winner,
@@ -164,11 +167,62 @@ def given_winner(genotype: Genotype) -> Winner:
     )
 
 
+def cells_to_retrain(
+    record: Record, which: Literal["winner", "each"] | TopCells, measure: Measure
+) -> list[Candidate]:
+    """Return the distinct cells that are trained at full size, the winner's first.
+
+    The test set has no part in it.
+
+    Args:
+        record: with a winner.
+        which: the winner's alone, each search's own, or the best few by the score of the winner:
+            that of the select stage where there is one, else the search's.
+        measure: what the study is judged by.
+    """
+    winner = record.winner
+    assert winner is not None
+    own = Candidate(cell_name(winner.genotype), winner.genotype, winner.setting)
+    others = [] if which == "winner" else candidates(record.search)
+    if isinstance(which, TopCells):
+        selected = any(entry.select_scores for entry in record.search)
+        best: dict[str, tuple[float, float]] = {}
+        for entry in record.search:
+            score = entry.select_score if selected else entry.validation
+            merit = measure.merit(score), measure.merit(entry.validation)
+            name = cell_name(entry.genotype)
+            best[name] = max(merit, best.get(name, merit))
+        others.sort(key=lambda cell: best[cell.name], reverse=True)
+    cells = [own, *(cell for cell in others if cell.name != own.name)]
+    return cells[: which.top] if isinstance(which, TopCells) else cells
+
+
+def scores_of_searches(
+    searches: Iterable[SearchEntry], retrained: Iterable[RetrainEntry], metric: str
+) -> dict[str, tuple[float, ...]]:
+    """Return what the retrainings of each search's own cell scored, by the search's trial.
+
+    Searches that derived the same cell share its retrainings.
+
+    Args:
+        searches: finished ones.
+        retrained: finished retrainings.
+        metric: such as `test_accuracy`.
+    """
+    by_cell: dict[str, tuple[float, ...]] = {}
+    for entry in retrained:
+        if metric in entry.metrics:
+            by_cell[entry.cell] = (*by_cell.get(entry.cell, ()), entry.metrics[metric])
+    named = {entry.trial: cell_name(entry.genotype) for entry in searches}
+    return {trial: by_cell[name] for trial, name in named.items() if name in by_cell}
+
+
 def retrain_entries(outcomes: Iterable[TrialOutcome]) -> tuple[RetrainEntry, ...]:
     """Return one entry per finished retraining."""
     return tuple(
         RetrainEntry(
             trial=outcome.name,
+            cell=_cell_of(outcome),
             seed=outcome.seed,
             checkpoint=_place(outcome),
             metrics={
@@ -186,6 +240,10 @@ def retrain_entries(outcomes: Iterable[TrialOutcome]) -> tuple[RetrainEntry, ...
 def choose_exported(entries: Sequence[RetrainEntry], measure: Measure) -> tuple[RetrainEntry, str]:
     """Choose the retraining to export without looking at the test set.
 
+    Args:
+        entries: retrainings of the winner's cell.
+        measure: what the study is judged by.
+
     Returns:
         The entry and the reason: the best score on held-out data if there is any (text), else
         the first seed that finished.
@@ -195,7 +253,8 @@ def choose_exported(entries: Sequence[RetrainEntry], measure: Measure) -> tuple[
     """
     if not entries:
         raise TrialsFailedError(
-            "Nothing to export: no retraining has finished. `darts-ray resume` tries again."
+            "Nothing to export: no retraining of the winner has finished. `darts-ray resume` tries"
+            " again."
         )
     scores = [entry.metrics.get(measure.validation) for entry in entries]
     if None not in scores:
@@ -221,6 +280,11 @@ def _place(outcome: TrialOutcome) -> str | None:
         return None
     path = outcome.checkpoint.partition("?")[0]  # a URI may end with options
     return f"retrain/{outcome.name}/{path.rpartition('/')[2]}"
+
+
+def _cell_of(outcome: TrialOutcome) -> str:
+    genotype = outcome.config.get("genotype")
+    return cell_name(Genotype.from_dict(genotype)) if isinstance(genotype, dict) else ""
 
 
 def _finite(score: float | None) -> float | None:

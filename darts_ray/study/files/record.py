@@ -86,6 +86,9 @@ class RetrainEntry:
 
     Attributes:
         trial: its name.
+        cell: name of the cell that was trained, see `cell_name`; `Record.searches_of` tells which
+            searches derived it. Empty where a version before formats wrote the entry; the cell is
+            the winner's then.
         seed: of the retraining.
         checkpoint: its last checkpoint, relative to the study folder, which may move.
         metrics: the newest value of every number it has reported.
@@ -95,6 +98,7 @@ class RetrainEntry:
     seed: int
     checkpoint: str | None
     metrics: Mapping[str, float]
+    cell: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Record:
         format: of the file.
         search: finished searches, in the order of the plan.
         winner: the selected cell, with the retrainings and the export that belong to it.
-        retrain: finished retrainings of the winner.
+        retrain: finished retrainings, of the winner or of several cells.
         failed: trials that failed.
         stages: those that have begun.
         export: the exported files.
@@ -170,11 +174,30 @@ class Record:
         """Return the record with the names that an older version gave to searches."""
         return replace(self, aliases=aliases)
 
-    def with_winner(self, winner: Winner) -> Record:
-        """Return the record with a winner; what belongs to another cell goes in the same step."""
+    def with_winner(self, winner: Winner, *, keeps_retrained: bool = False) -> Record:
+        """Return the record with a winner; what belongs to another cell goes in the same step.
+
+        Args:
+            winner: the selected cell.
+            keeps_retrained: whether retrainings of other cells stay, as they are results of their
+                own.
+        """
         if self.winner is None or self.winner.genotype == winner.genotype:
             return replace(self, winner=winner)
-        return replace(self, winner=winner, retrain=(), export=None)
+        retrain = self.retrain if keeps_retrained else ()
+        return replace(self, winner=winner, retrain=retrain, export=None)
+
+    @property
+    def retrained_winner(self) -> tuple[RetrainEntry, ...]:
+        """The retrainings of the winner's cell, of which one is exported."""
+        if self.winner is None:
+            return ()
+        own = cell_name(self.winner.genotype)
+        return tuple(entry for entry in self.retrain if entry.cell in ("", own))
+
+    def searches_of(self, cell: str) -> tuple[str, ...]:
+        """Return the searches that derived a cell, by its name."""
+        return tuple(e.trial for e in self.search if cell_name(e.genotype) == cell)
 
 
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Record)
@@ -185,6 +208,9 @@ def record_to_json(record: Record) -> str:
     values = _ADAPTER.dump_python(record, mode="json")
     for entry, search in zip(values["search"], record.search, strict=True):
         entry["select_score"] = search.select_score  # for readers of the file
+        entry["cell"] = cell_name(search.genotype)
+    for entry in values["retrain"]:
+        entry["searches"] = [s["trial"] for s in values["search"] if s["cell"] == entry["cell"]]
     return json.dumps(values, indent=1, allow_nan=False)
 
 

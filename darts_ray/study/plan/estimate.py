@@ -25,7 +25,7 @@ from darts_ray.study.plan.probe import (
     search_cost,
     training_cost,
 )
-from darts_ray.study.plan.settings import settings_of
+from darts_ray.study.plan.settings import baseline_setting, settings_of
 from darts_ray.study.plan.timing import crowding, fixed_seconds, stage_seconds
 
 
@@ -35,7 +35,7 @@ class StagePlan:
 
     Attributes:
         stage: `search`, `select` or `retrain`.
-        num_trials: trials at most (select: fewer when searches agree on a cell).
+        num_trials: trials at most (select, retrain: fewer when searches agree on a cell).
         concurrent: trials side by side on the resources that Ray will find.
         epochs: per trial.
         hours: estimated wall time of the stage; None when no trial fits this machine.
@@ -91,6 +91,7 @@ def plan_study(config: StudyConfig) -> StudyPlan:
         DataError: the data cannot be opened, or a batch does not fit into it.
     """
     config = resolve_paths(config)
+    baseline_setting(config)
     data = _open_here(config.data)
     check_fits(config, data)
     settings = settings_of(config) if config.search is not None else []
@@ -112,15 +113,25 @@ def plan_study(config: StudyConfig) -> StudyPlan:
 
 
 def num_trials(config: StudyConfig) -> dict[str, int]:
-    """Return the trials of each stage that the study has; of select, those at most."""
+    """Return the trials of each stage that the study has; of select and retrain, those at most."""
     counts = {}
     if config.search is not None:
         counts["search"] = len(settings_of(config)) * len(config.seeds)
     if config.select is not None:
         counts["select"] = counts["search"] * len(config.select.seeds)
     if config.retrain is not None:
-        counts["retrain"] = len(config.retrain.seeds)
+        cells = num_retrained(config, counts.get("search", 0))
+        counts["retrain"] = cells * len(config.retrain.seeds)
     return counts
+
+
+def num_retrained(config: StudyConfig, num_cells: int) -> int:
+    """Return how many of so many distinct cells are trained at full size."""
+    assert config.retrain is not None
+    which = config.retrain.cells
+    if which == "winner":
+        return 1
+    return num_cells if which == "each" else min(which.top, num_cells)
 
 
 def concurrent_trials(
@@ -237,6 +248,11 @@ def _notes(config: StudyConfig) -> Iterator[str]:
         )
     if config.select is not None:
         yield "Select trains each distinct cell once; searches that agree make it shorter."
+    if config.retrain is not None and config.retrain.cells == "each":
+        yield (
+            "Retrain trains each distinct cell once per seed; searches that agree make it shorter."
+            " The test set is read once per training."
+        )
 
 
 def _num_cpus() -> int:

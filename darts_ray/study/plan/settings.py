@@ -15,9 +15,8 @@ from pydantic_core import to_jsonable_python
 from darts_ray.config import Axis, RetrainConfig, SearchConfig, StudyConfig
 from darts_ray.config.base import Model
 from darts_ray.errors import ConfigError
-from darts_ray.space import Genotype
 from darts_ray.study.files.entries import Candidate
-from darts_ray.study.files.record import NO_AXIS, cell_name
+from darts_ray.study.files.record import NO_AXIS
 from darts_ray.tune import TrialSpec
 
 SAMPLED = ("choice", "uniform", "loguniform")
@@ -76,6 +75,40 @@ def setting_text(values: Mapping[str, Any]) -> str:
         shown = f"{value:g}" if isinstance(value, float) else _plain(value)
         parts.append(f"{short if last.count(short) == 1 else name}={shown}")
     return ", ".join(parts) or NO_AXIS
+
+
+def baseline_setting(config: StudyConfig) -> str | None:
+    """Return the text of the setting to which all others are related.
+
+    Args:
+        config: the study; without a baseline in it, random cells are it where there are any.
+
+    Raises:
+        ConfigError: no setting has that method or text, or several have the method.
+    """
+    if config.search is None:
+        return None
+    settings, wanted = settings_of(config), config.baseline or "random"
+    methods = {
+        setting.text: config.search_config(setting.values, config.seeds[0]).method.name
+        for setting in settings
+    }
+    if wanted in methods:
+        return wanted
+    matching = [text for text, method in methods.items() if method == wanted]
+    if len(matching) == 1:
+        return matching[0]
+    if config.baseline is None:
+        return None
+    if matching:
+        raise ConfigError(
+            f"baseline: {len(matching)} settings have the method {wanted!r}; name one of them:"
+            f" {'; '.join(matching)}."
+        )
+    raise ConfigError(
+        f"baseline: no setting has the method or the text {wanted!r}. Methods of this study:"
+        f" {', '.join(dict.fromkeys(methods.values()))}; settings: {'; '.join(methods)}."
+    )
 
 
 def search_trials(
@@ -170,17 +203,17 @@ def select_trials(config: StudyConfig, found: Sequence[Candidate]) -> list[Trial
     ]
 
 
-def retrain_trials(config: StudyConfig, winner: Genotype, setting: str) -> list[TrialSpec]:
-    """Return one full training of the winner per retrain seed."""
+def retrain_trials(config: StudyConfig, cells: Sequence[Candidate]) -> list[TrialSpec]:
+    """Return one full training per distinct cell and retrain seed."""
     assert config.retrain is not None
     # why: a name of its own per stage and cell, so that a new winner is trained afresh
-    name = cell_name(winner).replace("cell", "retrain")
     return [
         _training(
-            f"{name}_seed-{seed}",
-            config.retrain_config(winner.to_dict(), seed),
-            setting,
+            f"{cell.name.replace('cell', 'retrain')}_seed-{seed}",
+            config.retrain_config(cell.genotype.to_dict(), seed),
+            cell.setting,
         )
+        for cell in cells
         for seed in config.retrain.seeds
     ]
 

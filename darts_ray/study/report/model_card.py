@@ -85,7 +85,7 @@ def _summary(study: Study, metadata: ModelMetadata) -> str:
 def _scores(study: Study, entry: RetrainEntry) -> Iterator[str]:
     measure = Measure.of(study.config.data)
     unit = f" {measure.unit}" if measure.unit else ""
-    retrained = study.record.retrain
+    retrained = [e for e in study.record.retrain if e.cell == entry.cell]
     scores = [e.metrics[measure.test] for e in retrained if measure.test in e.metrics]
     if summary := summarise(scores):
         over = f"{len(scores)} seeds" if len(scores) > 1 else "one seed"

@@ -15,10 +15,10 @@ import pandas as pd
 from darts_ray.config import to_yaml
 from darts_ray.space import Genotype
 from darts_ray.study.files.measure import Measure
-from darts_ray.study.files.record import NO_AXIS, Record, SearchEntry
+from darts_ray.study.files.record import NO_AXIS, Record, SearchEntry, cell_name
 from darts_ray.study.files.study import REPORT_FILE, Study, load_study
 from darts_ray.study.files.tables import alphas_of
-from darts_ray.study.plan.settings import settings_of
+from darts_ray.study.plan.settings import baseline_setting, settings_of
 from darts_ray.study.report.cell_drawing import draw_cell, label
 from darts_ray.study.report.figures import alpha_history, retrain_curves, search_curves
 from darts_ray.study.report.rank_figure import draw_ranks
@@ -107,7 +107,7 @@ def _context(study: Study) -> dict[str, Any]:
     settings = summarise_settings(record)
     robustness = _robustness(study, results, measure)
     test = summarise(
-        [e.metrics[measure.test] for e in record.retrain if measure.test in e.metrics]
+        [e.metrics[measure.test] for e in record.retrained_winner if measure.test in e.metrics]
     )
     return {
         "study": study,
@@ -122,7 +122,8 @@ def _context(study: Study) -> dict[str, Any]:
         "robustness": robustness,
         "rank_figure": draw_ranks(robustness.ranks) if robustness.ranks else None,
         "candidates": _candidates(record, measure),
-        "retrained": record.retrain,
+        "retrained": record.retrained_winner,
+        "others": _retrained_cells(record, measure),
         "test": test,
         "search_curves": _curves(results, "search", measure),
         "retrain_curves": _curves(results, "retrain", measure),
@@ -160,6 +161,8 @@ def _robustness(study: Study, results: pd.DataFrame, measure: Measure) -> Robust
         measure,
         space,
         stops_early=config.tune.scheduler == "asha",
+        judges_each=config.judges_each,
+        baseline=baseline_setting(config),
         # searches on other images transfer their cells, as most papers do
         dataset="cifar100" if config.data.source == "cifar100" else "cifar10",
     )
@@ -225,6 +228,32 @@ def _candidates(record: Record, measure: Measure) -> list[_Candidate]:
         )
         row.searches.append(_where(entry))
     return sorted(rows.values(), key=lambda row: -measure.merit(row.score.mean))
+
+
+@dataclass(frozen=True)
+class _Retrained:
+    """One distinct cell that was trained at full size, with the searches that found it."""
+
+    searches: list[str]
+    is_winner: bool
+    score: Summary
+    validation: Summary | None
+
+
+def _retrained_cells(record: Record, measure: Measure) -> list[_Retrained]:
+    """Return one row per retrained cell in the order of the plan; none for the winner alone."""
+    cells = list(dict.fromkeys(entry.cell for entry in record.retrain))
+    rows = []
+    for cell in cells if len(cells) > 1 else ():
+        metrics = [entry.metrics for entry in record.retrain if entry.cell == cell]
+        score = summarise([m[measure.test] for m in metrics if measure.test in m])
+        found = [entry for entry in record.search if entry.trial in record.searches_of(cell)]
+        own = record.winner is not None and cell == cell_name(record.winner.genotype)
+        own_scores = [e.select_score if e.select_scores else e.validation for e in found]
+        validation = summarise([value for value in own_scores if value is not None])
+        if score is not None:
+            rows.append(_Retrained([_where(entry) for entry in found], own, score, validation))
+    return rows
 
 
 def _where(entry: SearchEntry) -> str:

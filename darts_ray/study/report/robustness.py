@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from statistics import fmean
 
 import pandas as pd
 
 from darts_ray.benchmarks import nasbench201
-from darts_ray.space import SearchSpace, spaces
+from darts_ray.space import SearchSpace
+from darts_ray.study.files.entries import scores_of_searches
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Record, SearchEntry
 from darts_ray.study.report.agreement import has_collapsed, mean_distance, random_distance
@@ -17,9 +19,11 @@ from darts_ray.study.report.statistics import (
     Comparison,
     Correlation,
     RankTest,
+    RelativeImprovement,
     SeedsNeeded,
     Share,
     Summary,
+    VarianceComponents,
     compare,
     rank_correlation,
     rank_test,
@@ -27,7 +31,9 @@ from darts_ray.study.report.statistics import (
     seeds_needed,
     share,
     summarise,
+    variance_components,
 )
+from darts_ray.study.report.truth import Published, has_table, published_facts
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,13 @@ class SettingRobustness:
 
     Attributes:
         setting: its text.
-        score: of the derived cells, or of the supernets without a select stage.
+        score: of the derived cells: on the test set where every search's own cell is retrained,
+            else in the select stage, else of the supernets.
+        components: of the test scores, where every search's own cell is retrained.
         num_cells: distinct cells.
         collapsed: searches whose cell has collapsed, see `has_collapsed`; None without searches.
         eigenvalue: dominant eigenvalue after the last epoch; None where it was not measured.
-        improvement: percent by which the mean exceeds the baseline's; None without a baseline.
+        improvement: of the mean over the baseline's; None without a baseline.
         distance: mean share of edges on which two searches' cells differ; None for one search.
         num_stopped: searches that a scheduler has stopped early; they count nowhere else here.
         published: the cells' published test accuracy in percent, where the space has a table.
@@ -48,30 +56,14 @@ class SettingRobustness:
 
     setting: str
     score: Summary | None
+    components: VarianceComponents | None
     num_cells: int
     collapsed: Share | None
     eigenvalue: Summary | None
-    improvement: float | None
+    improvement: RelativeImprovement | None
     distance: float | None
     num_stopped: int
     published: Summary | None
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a published table says, for comparison: accuracies in percent.
-
-    Attributes:
-        dataset: whose test set.
-        optimum: of the best cell.
-        random_mean: of a uniformly random cell.
-        trivial: by name, cells that nobody had to search for.
-    """
-
-    dataset: str
-    optimum: float
-    random_mean: float
-    trivial: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -111,6 +103,8 @@ def assess(
     *,
     stops_early: bool = False,
     dataset: str | None = None,
+    judges_each: bool = False,
+    baseline: str | None = None,
 ) -> Robustness:
     """Return the statistics over seeds of a study's searches.
 
@@ -123,17 +117,20 @@ def assess(
         measure: what the study is judged by.
         space: of the searches, for random cells; None without searches.
         stops_early: whether the study's scheduler may have stopped searches.
+        judges_each: whether every search's own cell is retrained; its test score counts then.
+        baseline: the setting to which the others are related.
         dataset: whose published accuracies are looked up, where the space has a table.
     """
     full = max((entry.epochs for entry in record.search), default=0)
     counted = [entry for entry in record.search if not stops_early or entry.epochs == full]
     stopped = [entry for entry in record.search if entry not in counted]
-    selected = any(entry.select_score is not None for entry in counted)
+    tested = scores_of_searches(counted, record.retrain, measure.test) if judges_each else {}
+    measured, by_trial = _judged(counted, tested, measure)
     scores = {
-        setting: _by_seed(counted, setting, selected=selected)
+        setting: _by_seed(counted, setting, by_trial)
         for setting in dict.fromkeys(entry.setting for entry in record.search)
     }
-    baseline = next((setting for setting in scores if _is_random(setting)), None)
+    baseline = baseline if baseline in scores else None
     comparisons = tuple(compare(scores, more_is_better=measure.more_is_better))
     if stopped:
         comparisons = tuple(
@@ -141,18 +138,25 @@ def assess(
             for item in comparisons
         )
     eigenvalues = _last_eigenvalues(results)
-    table = None if dataset is None or not _has_table(space) else dataset
+    table = None if dataset is None or not has_table(space) else dataset
     published = {
         entry.trial: nasbench201.accuracy(entry.genotype, table) for entry in counted if table
     }
     settings = tuple(
         _setting(
-            setting, by_seed, counted, stopped, eigenvalues, scores.get(baseline or ""), published
+            setting,
+            by_seed,
+            counted,
+            stopped,
+            eigenvalues,
+            None if baseline is None else scores[baseline],
+            published,
+            tested,
         )
         for setting, by_seed in scores.items()
     )
     return Robustness(
-        measured=f"select {measure.title}" if selected else f"search validation {measure.title}",
+        measured=measured,
         settings=settings,
         comparisons=comparisons,
         seeds=tuple(_needed(comparisons, scores)),
@@ -161,17 +165,28 @@ def assess(
         random_distance=None if space is None else random_distance(space),
         baseline=baseline,
         notes=tuple(_notes(scores, stopped, full)),
-        published=None if table is None else _published(table),
+        published=None if table is None else published_facts(table),
     )
 
 
-def _by_seed(entries: Iterable[SearchEntry], setting: str, *, selected: bool) -> dict[int, float]:
-    scores = {
-        entry.seed: entry.select_score if selected else entry.validation
-        for entry in entries
-        if entry.setting == setting
-    }
-    return {seed: score for seed, score in sorted(scores.items()) if score is not None}
+def _judged(
+    entries: Sequence[SearchEntry], tested: Mapping[str, Sequence[float]], measure: Measure
+) -> tuple[str, dict[str, float]]:
+    """Return what searches are compared by, in words, and each one's score by trial."""
+    if tested:
+        means = {trial: fmean(scores) for trial, scores in tested.items()}
+        return f"test {measure.title} of each search's own cell, retrained", means
+    selected = any(entry.select_score is not None for entry in entries)
+    scores = {e.trial: e.select_score if selected else e.validation for e in entries}
+    what = f"select {measure.title}" if selected else f"search validation {measure.title}"
+    return what, {trial: score for trial, score in scores.items() if score is not None}
+
+
+def _by_seed(
+    entries: Iterable[SearchEntry], setting: str, by_trial: Mapping[str, float]
+) -> dict[int, float]:
+    ours = sorted((e.seed, e.trial) for e in entries if e.setting == setting)
+    return {seed: by_trial[trial] for seed, trial in ours if trial in by_trial}
 
 
 def _setting(
@@ -182,15 +197,20 @@ def _setting(
     eigenvalues: dict[str, float],
     baseline: dict[int, float] | None,
     published: dict[str, float],
+    tested: Mapping[str, Sequence[float]],
 ) -> SettingRobustness:
     entries = [entry for entry in counted if entry.setting == setting]
     genotypes = [entry.genotype for entry in entries]
+    judged = [entry for entry in entries if entry.trial in tested]
     improvement = None
     if baseline and baseline is not by_seed:
         improvement = relative_improvement(list(by_seed.values()), list(baseline.values()))
     return SettingRobustness(
         setting=setting,
         score=summarise(list(by_seed.values())),
+        components=variance_components(
+            [tested[entry.trial] for entry in judged], [entry.genotype for entry in judged]
+        ),
         num_cells=len(set(genotypes)),
         collapsed=share([has_collapsed(genotype) for genotype in genotypes]),
         eigenvalue=summarise(
@@ -201,30 +221,6 @@ def _setting(
         num_stopped=sum(entry.setting == setting for entry in stopped),
         published=summarise([published[e.trial] for e in entries if e.trial in published]),
     )
-
-
-def _has_table(space: SearchSpace | None) -> bool:
-    """Tell whether the space is that of the published table, whatever its name."""
-    return space is not None and space.cells == spaces["nasbench201"].cells
-
-
-def _published(dataset: str) -> Published:
-    trivial = (
-        ("all 3x3 convolutions", nasbench201.ALL_CONV3X3),
-        ("a ResNet-like cell", nasbench201.RESNET_LIKE),
-        ("all skip connections", nasbench201.ALL_SKIP),
-    )
-    return Published(
-        dataset,
-        nasbench201.optimum(dataset)[1],
-        nasbench201.random_mean_and_std(dataset)[0],
-        tuple((name, nasbench201.accuracy(cell, dataset)) for name, cell in trivial),
-    )
-
-
-def _is_random(setting: str) -> bool:
-    """Tell whether a setting is the baseline of random cells, which search nothing."""
-    return "method=random" in setting.replace(" ", "").split(",")
 
 
 def _last_eigenvalues(results: pd.DataFrame) -> dict[str, float]:

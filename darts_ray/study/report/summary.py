@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+from darts_ray.study.files.entries import scores_of_searches
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Record, SearchEntry
 from darts_ray.study.report.statistics import Summary, summarise
@@ -61,8 +63,19 @@ def summarise_settings(record: Record) -> list[SettingSummary]:
     return summaries
 
 
-def result_rows(record: Record, measure: Measure) -> tuple[dict[str, str], ...]:
-    """Return the final table for a terminal: column title to text, one row per setting."""
+def result_rows(
+    record: Record, measure: Measure, *, judges_each: bool = False
+) -> tuple[dict[str, str], ...]:
+    """Return the final table for a terminal: column title to text, one row per setting.
+
+    Args:
+        record: of the study.
+        measure: what it is judged by.
+        judges_each: whether every search's own cell is retrained; the table then has the test
+            score over searches.
+    """
+    retrained = record.retrain if judges_each else ()
+    tested = scores_of_searches(record.search, retrained, measure.test)
     rows = []
     for summary in summarise_settings(record):
         row = {
@@ -70,6 +83,10 @@ def result_rows(record: Record, measure: Measure) -> tuple[dict[str, str], ...]:
             "seeds": f"{len(summary.entries)} of {summary.num_planned}",
             f"search {measure.title}": spread(summary.validation, measure.show),
             f"select {measure.title}": spread(summary.select, measure.show),
+            f"test {measure.title}": spread(
+                _column(fmean(tested[e.trial]) for e in summary.entries if e.trial in tested),
+                measure.show,
+            ),
             "skip connections": spread(summary.num_skip, "{:.1f}".format),
             "parameters": spread(summary.num_parameters, count),
         }

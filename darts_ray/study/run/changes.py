@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel
 
-from darts_ray.config import StudyConfig, apply_override, build_config, parse_yaml, to_yaml
+from darts_ray.config import (
+    RetrainSection,
+    StudyConfig,
+    apply_override,
+    build_config,
+    parse_yaml,
+    to_yaml,
+)
 from darts_ray.errors import ConfigError, StudyError
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.study import STUDY_FILE
@@ -37,10 +45,13 @@ CLASSES = {
     "data.workers": Change.FREE,
     "seeds": Change.GROWS,
     "search": Change.GROWS,
+    "baseline": Change.FREE,  # only the report reads it
     "select": Change.FIXED,
     "select.seeds": Change.GROWS,
     "retrain": Change.FIXED,
     "retrain.seeds": Change.GROWS,
+    "retrain.cells": Change.GROWS,
+    "retrain.cells.top": Change.GROWS,
     "export": Change.PENDING,
     "tracking": Change.FREE,
     "resources": Change.FREE,
@@ -106,10 +117,13 @@ def refused_changes(before: StudyConfig, now: StudyConfig, begun: set[str]) -> l
         ):
             refused.append(f"{name} ({(kind or Change.NEVER).value})")
         elif kind is Change.GROWS and section in ("select", "retrain") and section in begun:
-            lost = set(getattr(before, section).seeds) - set(
-                getattr(getattr(now, section), "seeds", ())
+            ours, theirs = getattr(before, section), getattr(now, section)
+            shrinks = (
+                _num_cells(theirs) < _num_cells(ours)
+                if name.startswith("retrain.cells")
+                else bool(set(ours.seeds) - set(getattr(theirs, "seeds", ())))
             )
-            refused.extend([f"{name} ({kind.value})"] if lost else [])
+            refused.extend([f"{name} ({kind.value})"] if shrinks else [])
     return refused
 
 
@@ -136,6 +150,14 @@ def check_growth(before: StudyConfig, now: StudyConfig, place: object) -> None:
 def changed_fields(before: StudyConfig, now: StudyConfig) -> list[str]:
     """Return the dotted names of the fields that differ."""
     return list(_differences(before, now, ""))
+
+
+def _num_cells(section: RetrainSection) -> float:
+    """Return how many cells are retrained at most; what has been seen may not become less."""
+    which = section.cells
+    if which == "winner":
+        return 1
+    return math.inf if which == "each" else which.top
 
 
 def _searches(config: StudyConfig) -> list[Any]:

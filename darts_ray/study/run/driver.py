@@ -26,6 +26,7 @@ from darts_ray.study.files.study import (
 from darts_ray.study.plan.estimate import num_trials
 from darts_ray.study.plan.ineffective import ineffective_in_study
 from darts_ray.study.plan.probe import check_fits
+from darts_ray.study.plan.settings import baseline_setting
 from darts_ray.study.report.summary import result_rows
 from darts_ray.study.run.admission import admit
 from darts_ray.study.run.changes import changed_config
@@ -45,7 +46,7 @@ class StudyResult:
         winner: the cell that was (or would be) retrained; None before it is known.
         winner_reason: why this cell won.
         test_metric: `test_accuracy` (0..1) or `test_perplexity`.
-        test_scores: retrain seed to test score; empty without a retrain stage.
+        test_scores: retrain seed to test score of the winner; empty without a retrain stage.
         onnx: path or URI of best.onnx; None without an export stage.
         verification: what the comparison with torch in onnxruntime found; None as `onnx`.
         failed: one record per failed trial: stage, trial, setting, seed, error.
@@ -101,6 +102,7 @@ def run_study(
     config = resolve_paths(config)
     folder = StudyFolder.of(config)
     wanted = _wanted_stages(config, stages)
+    baseline_setting(config)  # a wrong name is an error before anything is started
     goes_on = resume or wanted[0] != _wanted_stages(config, None)[0]
     tracker = open_tracker(config, folder)
     admit(folder, config, goes_on)
@@ -234,13 +236,13 @@ def _result(
         }
     return StudyResult(
         folder=folder.uri,
-        rows=result_rows(record, measure),
+        rows=result_rows(record, measure, judges_each=config.judges_each),
         winner=None if winner is None else winner.genotype,
         winner_reason="" if winner is None else winner.reason,
         test_metric=measure.test,
         test_scores={
             entry.seed: entry.metrics[measure.test]
-            for entry in record.retrain
+            for entry in record.retrained_winner
             if measure.test in entry.metrics
         },
         onnx=None if export is None else folder.child(export.file),

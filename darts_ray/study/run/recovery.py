@@ -15,6 +15,7 @@ from darts_ray.study.files.study import (
     read_record,
     write_record,
 )
+from darts_ray.study.plan.estimate import num_retrained
 from darts_ray.study.plan.naming import ended_searches, with_old_names
 from darts_ray.study.plan.settings import search_trials
 from darts_ray.study.run.changes import Change, changed_fields, class_of
@@ -127,5 +128,9 @@ def _planned(record: Record, now: StudyConfig) -> dict[str, int]:
     return {
         "search": searches,
         "select": 0 if now.select is None else cells * len(now.select.seeds),
-        "retrain": 0 if now.retrain is None else len(now.retrain.seeds),
+        "retrain": _planned_retrainings(now, cells),
     }
+
+
+def _planned_retrainings(now: StudyConfig, cells: int) -> int:
+    return 0 if now.retrain is None else num_retrained(now, cells) * len(now.retrain.seeds)

@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import pyarrow as pa
-
 from darts_ray.config import StudyConfig
 from darts_ray.data import ImageData, TextData
 from darts_ray.errors import StudyError
 from darts_ray.study.files import entries
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
-from darts_ray.study.files.record import TRAINING_STAGES, Record, Winner
+from darts_ray.study.files.record import TRAINING_STAGES, Record
 from darts_ray.study.files.study import (
     ALPHAS_FILE,
     RECORD_FILE,
@@ -23,9 +21,7 @@ from darts_ray.study.files.study import (
     STUDY_FILE,
     Study,
     read_alphas,
-    write_record,
 )
-from darts_ray.study.files.tables import alphas_table, replace_stage, results_table
 from darts_ray.study.plan.probe import num_parameters
 from darts_ray.study.plan.settings import (
     retrain_trials,
@@ -36,7 +32,8 @@ from darts_ray.study.plan.settings import (
 )
 from darts_ray.study.report.model_card import write_model_card
 from darts_ray.study.report.page import write_report
-from darts_ray.study.run.exporting import EXPORTED_FILES, export_network
+from darts_ray.study.run.exporting import export_network
+from darts_ray.study.run.keeping import Keeper
 from darts_ray.study.run.registering import registration_of
 from darts_ray.study.run.tracked import log_figures, log_weights, settled
 from darts_ray.tracking import StudyTracker
@@ -62,9 +59,6 @@ class StageRunner:
         quiet: no live view.
         say: receives one plain line per event.
 
-    Attributes:
-        record: content of genotypes.json.
-        has_begun: whether a stage has changed anything yet.
     """
 
     def __init__(
@@ -78,14 +72,22 @@ class StageRunner:
     ) -> None:
         self.config: StudyConfig = study.config
         self.folder: StudyFolder = study.folder
-        self.record: Record = study.record
-        self.has_begun = False
-        self._results: pa.Table = study.results
+        self._kept = Keeper(study, say)
         self._data = data
         self._measure = Measure.of(study.config.data)
         self._tracker = tracker
         self._quiet = quiet
         self._say = say
+
+    @property
+    def record(self) -> Record:
+        """Content of genotypes.json."""
+        return self._kept.record
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a stage has changed anything yet."""
+        return self._kept.has_begun
 
     def run(self, stage: str) -> None:
         """Run one stage.
@@ -107,8 +109,7 @@ class StageRunner:
             "report": self._report,
         }[stage]()
         if stage not in TRAINING_STAGES:
-            self._note_time(stage, time.monotonic() - started, finished=True)
-            write_record(self.folder, self.record)
+            self._kept.note_time(stage, time.monotonic() - started, finished=True)
 
     def _search(self) -> None:
         trials = search_trials(self.config, self.record.aliases)
@@ -122,14 +123,14 @@ class StageRunner:
                 lambda cell: num_parameters(self.config, cell, info),
                 before=self.record.search,
             )
-            self.record = replace(self.record, search=searches)
+            self._kept.change(search=searches)
 
         settings = tuple(setting.text for setting in settings_of(self.config))
-        self.record = replace(self.record, settings=settings)
+        self._kept.change(settings=settings)
         self._train("search", SearchTrainable, trials, epochs, take)
         # why: also before a select stage, so that a study without any finished search ends here
         winner = entries.choose_winner(self.record.search, self._measure, selected=False)
-        self._finish("search", winner if self.config.select is None else None)
+        self._kept.finish("search", winner if self.config.select is None else None)
         if self._tracker is not None:
             log_figures(self._tracker, self.record, read_alphas(self.folder))
 
@@ -144,47 +145,48 @@ class StageRunner:
 
         def take(outcomes: Sequence[TrialOutcome]) -> None:
             scored = entries.with_select_scores(self.record.search, outcomes, self._measure)
-            self.record = replace(self.record, search=scored)
+            self._kept.change(search=scored)
 
         self._train("select", RetrainTrainable, trials, self.config.select.epochs, take)
         winner = entries.choose_winner(self.record.search, self._measure, selected=True)
-        self._finish("select", winner)
+        self._kept.finish("select", winner)
 
     def _retrain(self) -> None:
         section = self.config.retrain
         assert section is not None
         if section.genotype is not None:
             config = self.config.retrain_config(section.genotype, section.seeds[0])
-            self._begin("retrain", len(section.seeds))
-            self._set_winner(entries.given_winner(config.parsed_genotype()))
+            self._kept.begin("retrain", len(section.seeds))
+            self._kept.set_winner(entries.given_winner(config.parsed_genotype()))
         else:
             self._need("search" if self.config.select is None else "select")
-        winner = self.record.winner
-        assert winner is not None
-        trials = retrain_trials(self.config, winner.genotype, winner.setting)
+        cells = entries.cells_to_retrain(self.record, section.cells, self._measure)
+        trials = retrain_trials(self.config, cells)
+        if section.cells != "winner":
+            self._say(f"retrain: {len(cells)} distinct cells")
 
         def take(outcomes: Sequence[TrialOutcome]) -> None:
-            self.record = replace(self.record, retrain=entries.retrain_entries(outcomes))
+            self._kept.change(retrain=entries.retrain_entries(outcomes))
 
         self._train("retrain", RetrainTrainable, trials, section.epochs, take)
         if self._tracker is not None:
             log_weights(self._tracker, self.folder, self.record)
-        self._finish("retrain", None)
+        self._kept.finish("retrain", None)
 
     def _export(self) -> None:
         self._need("retrain")
         assert self.config.export is not None
-        entry, reason = entries.choose_exported(self.record.retrain, self._measure)
-        self._begin("export", 0)
+        entry, reason = entries.choose_exported(self.record.retrained_winner, self._measure)
+        self._kept.begin("export", 0)
         if self.record.export is None or self.record.export.trial != entry.trial:
             # why: a kill must not leave the weights of one network beside the graph of another
-            self._forget_export()
+            self._kept.forget_export()
         registration = registration_of(self.config, self.record, entry)
         exported = export_network(
             self.folder, entry, self.config.export, self._data, self._tracker, registration
         )
-        self.record = replace(self.record, export=replace(exported, reason=reason))
-        write_record(self.folder, self.record)
+        self._kept.change(export=replace(exported, reason=reason))
+        self._kept.write()
         write_model_card(self.folder)
         self._say(
             f"export: {exported.file} agrees with torch within {exported.max_difference:.1e}"
@@ -196,9 +198,8 @@ class StageRunner:
     def _report(self) -> None:
         if self._tracker is not None and self.record.export is not None:
             exported = settled(self._tracker, self.folder, self.config, self.record.export)
-            self.record = replace(self.record, export=exported)
-        self._note_time("report", 0.0, finished=True)
-        write_record(self.folder, self.record)
+            self._kept.change(export=exported)
+        self._kept.note_time("report", 0.0, finished=True)
         place = write_report(self.folder.uri)
         self._say(f"report: {place}")
         if self._tracker is not None:
@@ -216,7 +217,7 @@ class StageRunner:
     ) -> None:
         """Run a stage's trials, let `take` put them into the record, and save everything."""
         resume = self.folder.has(stage)
-        self._begin(stage, len(trials))
+        self._kept.begin(stage, len(trials))
         view = LiveView(stage, len(trials), epochs, quiet=self._quiet, on_message=self._say)
         tracked = [] if self._tracker is None else [MLflowStudyCallback(self._tracker, stage)]
         started = time.monotonic()
@@ -233,59 +234,13 @@ class StageRunner:
             )
         except KeyboardInterrupt:
             outcomes = read_outcomes(stage, trials, self.folder.uri)
-            self._save(stage, outcomes, time.monotonic() - started)
+            self._kept.save(stage, outcomes, time.monotonic() - started)
             raise
         take(outcomes)
-        self._save(stage, outcomes, time.monotonic() - started)
+        self._kept.save(stage, outcomes, time.monotonic() - started)
         failed = sum(outcome.status == "failed" for outcome in outcomes)
         lost = f", {failed} failed" if failed else ""
         self._say(f"{stage}: {len(trials) - failed} of {len(trials)} trials finished{lost}")
-
-    def _save(self, stage: str, outcomes: Sequence[TrialOutcome], seconds: float) -> None:
-        """Write tables and record; the stage does not count as done yet."""
-        self._results = replace_stage(self._results, results_table(stage, outcomes), stage)
-        self.folder.write_table(RESULTS_FILE, self._results)
-        if stage == "search":
-            self.folder.write_table(ALPHAS_FILE, alphas_table(outcomes))
-        others = (entry for entry in self.record.failed if entry.stage != stage)
-        failed = (*others, *entries.failures(stage, outcomes))
-        self.record = replace(self.record, failed=failed)
-        self._note_time(stage, seconds, finished=False)
-        write_record(self.folder, self.record)
-
-    def _begin(self, stage: str, num_trials: int) -> None:
-        """Mark a stage and all later ones as not done, in one write, before anything changes."""
-        self.has_begun = True
-        self.record = self.record.beginning(stage, num_trials)
-        write_record(self.folder, self.record)
-
-    def _finish(self, stage: str, winner: Winner | None) -> None:
-        """Count a stage as done, now that everything that follows from its trials is known."""
-        is_new = winner is not None and winner != self.record.winner
-        if winner is not None:
-            self._set_winner(winner)
-        self._note_time(stage, 0.0, finished=True)
-        write_record(self.folder, self.record)
-        if is_new and winner is not None:
-            self._say(f"winner: {winner.reason}")
-
-    def _set_winner(self, winner: Winner) -> None:
-        """Replace the winner in the record; files of another cell go before it is written."""
-        before, self.record = self.record.export, self.record.with_winner(winner)
-        if self.record.export is None and before is not None:
-            self._forget_export()
-
-    def _forget_export(self) -> None:
-        """Remove the exported files; a record that names none is what the next write says."""
-        self.record = replace(self.record, export=None)
-        for name in EXPORTED_FILES:
-            self.folder.delete(name)
-
-    def _note_time(self, stage: str, seconds: float, *, finished: bool) -> None:
-        before = self.record.stages[stage].seconds if stage in self.record.stages else 0.0
-        self.record = self.record.with_stage(
-            stage, seconds=round(before + seconds, 3), finished=finished
-        )
 
     def _need(self, stage: str) -> None:
         if not self.record.has_finished(stage):

@@ -130,8 +130,11 @@ def log_figures(tracker: StudyTracker, record: Record, alphas: pa.Table) -> None
 
 
 def log_weights(tracker: StudyTracker, folder: StudyFolder, record: Record) -> None:
-    """Keep every trained network, with its genotype, in its run."""
-    for entry in record.retrain:
+    """Keep the winner's trained networks, with their genotype, in their runs.
+
+    Those of other cells stay in the study folder: they may be hundreds.
+    """
+    for entry in record.retrained_winner:
         with tempfile.TemporaryDirectory() as temporary:
             weights = Path(temporary, NETWORK_FILE)
             weights.write_bytes(folder.read_bytes(f"{entry.checkpoint}/{NETWORK_FILE}"))

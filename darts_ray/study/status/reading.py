@@ -135,7 +135,7 @@ def study_status(folder: str | Path | StudyFolder) -> StudyStatus:
         test_metric=measure.test,
         test_scores={
             entry.seed: entry.metrics[measure.test]
-            for entry in record.retrain
+            for entry in record.retrained_winner
             if measure.test in entry.metrics
         },
     )
@@ -181,7 +181,7 @@ def _is_next(name: str, config: StudyConfig, record: Record) -> bool:
 
 def _number(config: StudyConfig, stage: str) -> int | None:
     """Return how many trials a stage has at most, before they are known."""
-    if stage == "retrain" and config.retrain is not None:
+    if stage == "retrain" and config.retrain is not None and config.retrain.cells == "winner":
         return len(config.retrain.seeds)
     return None
 

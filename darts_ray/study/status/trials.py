@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from darts_ray.config import RetrainConfig, SearchConfig, StudyConfig
-from darts_ray.study.files.entries import candidates
+from darts_ray.study.files.entries import candidates, cells_to_retrain
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Failure, Record
@@ -68,7 +68,9 @@ def planned_trials(config: StudyConfig, record: Record, stage: str) -> list[Tria
         is_given = config.retrain is not None and config.retrain.genotype is not None
         if record.winner is None or not (is_given or record.has_finished(before)):
             return None
-        return retrain_trials(config, record.winner.genotype, record.winner.setting)
+        assert config.retrain is not None
+        cells = cells_to_retrain(record, config.retrain.cells, Measure.of(config.data))
+        return retrain_trials(config, cells)
     return []
 
 

@@ -8,6 +8,7 @@ from darts_ray.errors import ConfigError
 from darts_ray.space import zoo
 from darts_ray.study.files.entries import Candidate
 from darts_ray.study.plan.settings import (
+    baseline_setting,
     retrain_trials,
     search_trials,
     select_trials,
@@ -79,8 +80,8 @@ def test_trainings_are_named_by_their_cell() -> None:
         "cell-x_seed-1",
     ]
     assert not select_trials(config, [cell])[0].config["test_at_end"]
-    (first,) = retrain_trials(config, zoo["DARTS_V2"], "-")
-    (other,) = retrain_trials(config, zoo["DARTS_V1"], "-")
+    (first,) = retrain_trials(config, [cell])
+    (other,) = retrain_trials(config, [Candidate("cell-y", zoo["DARTS_V1"], "-")])
     assert first.name.startswith("retrain-")
     assert first.name != other.name
     assert first.config["test_at_end"]
@@ -121,3 +122,23 @@ def test_methods_with_their_own_defaults_are_different_searches(tmp_path: Path) 
     config = image_config(tmp_path, search={"method": {"grid": [*names, *bases]}})
     trials = search_trials(config)
     assert len({trial.name for trial in trials}) == len(trials) == 10 * len(config.seeds)
+
+
+METHODS = {"method": {"grid": ["darts", "random"]}, "epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "found"),
+    [(None, "method=random"), ("darts", "method=darts"), ("method=random", "method=random")],
+)
+def test_baseline_is_a_method_or_a_setting(baseline: str | None, found: str) -> None:
+    assert baseline_setting(study(METHODS, baseline=baseline)) == found
+
+
+def test_baseline_that_is_no_setting_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"baseline: no setting.*gdas.*darts, random"):
+        baseline_setting(study(METHODS, baseline="gdas"))
+    twice = {**METHODS, "batch_size": {"grid": [32, 64]}}
+    with pytest.raises(ConfigError, match="2 settings have the method 'random'; name one"):
+        baseline_setting(study(twice, baseline="random"))
+    assert baseline_setting(study({"epochs": 2})) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +13,12 @@ from darts_ray.benchmarks import nasbench201
 from darts_ray.space import ConvGenotype, Edge, Genotype, spaces, zoo
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Record, SearchEntry
-from darts_ray.study.files.study import load_study
+from darts_ray.study.files.study import Study, load_study
 from darts_ray.study.report.agreement import distance, has_collapsed, mean_distance
-from darts_ray.study.report.page import render_report
-from darts_ray.study.report.robustness import assess
-from tests.study.fabricated import image_config, search_outcome, write_study
+from darts_ray.study.report.page import _robustness, render_report
+from darts_ray.study.report.robustness import Robustness, assess
+from darts_ray.study.report.summary import result_rows
+from tests.study.fabricated import image_config, search_outcome, training_outcome, write_study
 
 ACCURACY = Measure("accuracy", True)
 SKIPS = ConvGenotype(
@@ -129,11 +132,65 @@ def test_random_cells_are_the_baseline() -> None:
         load_frame(),
         ACCURACY,
         spaces["darts"],
+        baseline="method=random",
     )
     assert found.baseline == "method=random"
     darts, random = found.settings
-    assert darts.improvement == pytest.approx(100 * 0.05 / 0.9)
+    assert darts.improvement is not None
+    assert darts.improvement.percent == pytest.approx(100 * 0.05 / 0.9)
+    assert darts.improvement.low is None  # three searches are too few for an interval
     assert random.improvement is None
+
+
+def test_each_search_is_judged_by_its_own_retrainings(tmp_path: Path) -> None:
+    config = image_config(
+        tmp_path,
+        seeds=[0, 1],
+        search={"epochs": 2, "optim": {"xi": {"grid": [0.1, 0.2]}, "order": "unrolled"}},
+        select=None,
+        export=None,
+        retrain={"seeds": [0, 1], "epochs": 4, "cells": "each"},
+        baseline="xi=0.2",
+    )
+    searches = [
+        search_outcome(f"t{xi}-{seed}", f"xi={xi}", seed, 2)
+        for xi in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    # tests of 0.91 and 0.93, 0.95 and 0.97 for xi=0.1; a tenth less for xi=0.2
+    retrains = [
+        training_outcome(
+            "retrain",
+            f"retrain-{index}_seed-{seed}",
+            search.setting,
+            seed,
+            4,
+            0.91 + 0.04 * (index % 2) + 0.02 * seed - 0.1 * (index // 2),
+            test=True,
+            config={"genotype": json.loads(search.history[-1]["genotype"])},
+        )
+        for index, search in enumerate(searches)
+        for seed in (0, 1)
+    ]
+    study = load_study(write_study(config, searches, (), retrains).uri)
+    page = render_report(study)
+    found = robustness_of(study)
+    ours, theirs = found.settings
+    assert ours.score is not None
+    assert ours.components is not None
+    assert ours.score.mean == pytest.approx(0.94)
+    # cells' means 0.92 and 0.96; MSW = 4 * 0.01^2 / 2, MSB = 2 * 2 * 0.02^2: in percent points
+    assert ours.components.within == pytest.approx(math.sqrt(2e-4))
+    assert ours.components.between == pytest.approx(math.sqrt((16e-4 - 2e-4) / 2))
+    assert ours.improvement is not None
+    assert ours.improvement.percent == pytest.approx(100 * 0.1 / 0.84)
+    assert theirs.improvement is None
+    assert found.measured.startswith("test accuracy")
+    for text in ("sd within retrainings", "4 distinct cells", "over the baseline"):
+        assert text in page
+    (first, second) = result_rows(study.record, ACCURACY, judges_each=True)
+    assert first["test accuracy (%)"] == "94.00 ± 2.83"
+    assert second["test accuracy (%)"] == "84.00 ± 2.83"
 
 
 def test_the_page_answers_how_sure_it_is(tmp_path: Path) -> None:
@@ -157,3 +214,7 @@ def test_the_page_answers_how_sure_it_is(tmp_path: Path) -> None:
 
 def load_frame() -> pd.DataFrame:
     return pd.DataFrame({"stage": [], "trial": [], "epoch": []})
+
+
+def robustness_of(study: Study) -> Robustness:
+    return _robustness(study, study.results.to_pandas(), ACCURACY)

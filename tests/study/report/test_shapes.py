@@ -40,7 +40,7 @@ def test_no_line_of_the_template_is_long() -> None:
     folder = Path(page.__file__).parent / "templates"
     long = [
         f"{path.name}:{number}"
-        for path in folder.iterdir()
+        for path in folder.rglob("*.jinja")
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if len(line) > 120
     ]

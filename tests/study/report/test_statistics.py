@@ -146,7 +146,9 @@ def test_relative_improvement_of_yang() -> None:
     darts = [97.47, 97.15, 97.41, 97.05, 96.93, 97.13, 97.40, 97.34]
     random = [97.05, 96.85, 96.57, 97.09, 96.76, 97.10, 96.94, 97.02]
     # Yang et al. 2020, their eight searches on CIFAR-10: means 97.235 and 96.9225
-    assert relative_improvement(darts, random) == pytest.approx(100 * 0.3125 / 96.9225)
+    found = relative_improvement(darts, random)
+    assert found is not None
+    assert found.percent == pytest.approx(100 * 0.3125 / 96.9225)
     assert relative_improvement([], random) is None
 
 
@@ -247,3 +249,55 @@ def test_ranks_follow_the_direction_of_the_score() -> None:
     assert list(low_first.mean_ranks.items()) == [("a", 1.0), ("b", 2.0), ("c", 3.0)]
     # three groups perfectly ordered in six blocks: 12 / (6 * 3 * 4) * (6^2 + 12^2 + 18^2) - 72
     assert low_first.statistic == pytest.approx(12.0)
+
+
+def test_searches_that_share_a_cell_share_its_retrains() -> None:
+    # cell a (1, 3; mean 2) of two searches, cell b (5, 7; mean 6) of one: means 2, 2, 6
+    found = variance_components([[1.0, 3.0], [1.0, 3.0], [5.0, 7.0]], ["a", "a", "b"])
+    assert found is not None
+    # var(e) = (1 + 1 + 1 + 1) / 2 = 2; S^2 = (2 * (4/3)^2 + (8/3)^2) / 2 = 16/3
+    # v = 2 / 2 * (3/2 - (4/2 + 1/2) / 3) = 2/3
+    assert found.within == pytest.approx(math.sqrt(2))
+    assert found.between == pytest.approx(math.sqrt(16 / 3 - 2 / 3))
+    assert (found.num_searches, found.num_retrains) == (3, 4)
+    assert found.mean == pytest.approx(10 / 3)
+
+
+def test_variance_of_unequal_groups_by_hand() -> None:
+    # means 2, 6 and 7; var(e) = (2 + 2) / 2 = 2; S^2 = 7; v = 2 * (1/2 + 1/2 + 1) / 3 = 4/3
+    found = variance_components([[1.0, 3.0], [5.0, 7.0], [7.0]])
+    assert found is not None
+    assert found.within == pytest.approx(math.sqrt(2))
+    assert found.between == pytest.approx(math.sqrt(7 - 4 / 3))
+
+
+def test_shared_cells_leave_the_estimate_unbiased() -> None:
+    rng = np.random.default_rng(3)
+    estimates = []
+    for _ in range(2000):
+        cells = rng.integers(0, 4, size=6)
+        effects, noise = rng.normal(0, 0.0, size=4), rng.normal(0, 1.0, size=(4, 2))
+        if len(set(cells)) < 2:
+            continue
+        found = variance_components([list(effects[c] + noise[c]) for c in cells], list(cells))
+        assert found is not None
+        assert found.within is not None
+        estimates.append(found.within**2)
+    assert np.mean(estimates) == pytest.approx(1.0, rel=0.05)
+
+
+def test_relative_improvement_by_hand_and_its_interval() -> None:
+    ours, theirs = [0.94, 0.95, 0.96, 0.95, 0.95], [0.90, 0.89, 0.91, 0.90, 0.90]
+    found = relative_improvement(ours, theirs)
+    assert found is not None
+    assert found.percent == pytest.approx(100 * (0.95 - 0.90) / 0.90)  # Yang et al. 2020
+    assert found.low is not None
+    assert found.high is not None
+    # delta method; squared deviations sum to 2e-4, so a resampled mean has variance 2e-4 / 25
+    spread = 100 * 0.95 / 0.90 * math.sqrt(2e-4 / 25 * (1 / 0.95**2 + 1 / 0.90**2))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.25)
+    assert found.low < found.percent < found.high
+    assert relative_improvement([], theirs) is None
+    few = relative_improvement(ours[:4], theirs)
+    assert few is not None
+    assert few.low is None

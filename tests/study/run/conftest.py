@@ -57,6 +57,7 @@ class FakeRay:
         self.interrupt: str | None = None
         self.started: list[str] = []
         self.continues: list[bool] = []
+        self.trials: dict[str, list[TrialSpec]] = {}
         self.scores: Callable[[TrialSpec], float] = lambda spec: 0.9
 
     def preflight(self, *args: Any, continues: bool) -> None:
@@ -66,6 +67,7 @@ class FakeRay:
         self, stage: str, trainable: type, trials: Sequence[TrialSpec], *args: Any, **kwargs: Any
     ) -> list[TrialOutcome]:
         self.started.append(stage)
+        self.trials[stage] = list(trials)
         if stage == self.interrupt:
             raise KeyboardInterrupt
         return [self._end(stage, spec) for spec in trials]
@@ -76,7 +78,9 @@ class FakeRay:
         if stage == "search":
             return search_outcome(spec.name, spec.setting, spec.seed, 2)
         score, tests = self.scores(spec), stage == "retrain"
-        return training_outcome(stage, spec.name, spec.setting, spec.seed, 2, score, test=tests)
+        return training_outcome(
+            stage, spec.name, spec.setting, spec.seed, 2, score, test=tests, config=spec.config
+        )
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ import pytest
 from darts_ray.errors import ConfigError, DataError, StudyError, TrialsFailedError
 from darts_ray.space import zoo
 from darts_ray.study import load_study, resume_study, run_study
+from darts_ray.study.files.entries import Candidate
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import (
     STAGES,
     Failure,
     Record,
     StageState,
+    cell_name,
     record_to_json,
 )
 from darts_ray.study.plan.settings import retrain_trials
@@ -122,7 +124,8 @@ def test_the_failures_are_told_before_the_error_that_follows_from_them(
 ) -> None:
     retrain = {**tiny(tmp_path).model_dump()["retrain"], "genotype": "DARTS_V1"}
     config = tiny(tmp_path, search=None, select=None, retrain=retrain)
-    names = [t.name for t in retrain_trials(config, zoo["DARTS_V1"], "-")]
+    cell = Candidate(cell_name(zoo["DARTS_V1"]), zoo["DARTS_V1"], "-")
+    names = [t.name for t in retrain_trials(config, [cell])]
     ray.failing = set(names)
     said: list[str] = []
     with pytest.raises(TrialsFailedError, match="Nothing to export"):

@@ -9,7 +9,7 @@ import pytest
 from darts_ray.study import load_study, resume_study, run_study
 from darts_ray.study.files.exported import Exported, Int8File
 from darts_ray.study.files.record import Record, cell_name
-from darts_ray.study.run import stages
+from darts_ray.study.run import keeping
 from tests.study.fabricated import search_outcome
 from tests.study.run.conftest import FakeRay, searches, tiny
 
@@ -77,9 +77,9 @@ def test_second_pass_that_is_killed_anywhere_ends_like_one_that_is_not(
             raise KilledError
         real(*args)
 
-    real = stages.write_record
+    real = keeping.write_record
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "write_record", killed)
+        patch.setattr(keeping, "write_record", killed)
         try:
             resume_study(folder)
         except KilledError:

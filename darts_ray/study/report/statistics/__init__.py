@@ -7,6 +7,7 @@ knows a study's files; every function takes numbers and returns numbers with the
 from darts_ray.study.report.statistics.comparison import (
     MIN_FOR_TEST,
     Comparison,
+    RelativeImprovement,
     compare,
     relative_improvement,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Comparison",
     "Correlation",
     "RankTest",
+    "RelativeImprovement",
     "SeedsNeeded",
     "Share",
     "Summary",
