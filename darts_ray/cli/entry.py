@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from darts_ray.cli import judging, preparing, running, watching
+from darts_ray.cli import comparing, judging, preparing, running, watching
 from darts_ray.cli.printing import stderr
 from darts_ray.errors import ConfigError, DartsError
 from darts_ray.location import redact
@@ -54,6 +54,7 @@ for _command in (
     running.export,
     predict,
     judging.report,
+    comparing.compare,
     judging.evaluate,
     preparing.bench,
     preparing.version,

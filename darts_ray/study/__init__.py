@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from darts_ray.study.files.study import Study, load_study
     from darts_ray.study.plan.estimate import StagePlan, StudyPlan, plan_study
     from darts_ray.study.report.cell_drawing import draw_cell
+    from darts_ray.study.report.comparing.studies import StudyComparison, compare_studies
     from darts_ray.study.report.page import write_report
     from darts_ray.study.run.driver import StudyResult, resume_study, run_study
     from darts_ray.study.status.listing import StudyLine, list_studies
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "StagePlan",
     "Study",
+    "StudyComparison",
     "StudyFolder",
     "StudyLine",
     "StudyPlan",
     "StudyResult",
     "StudyStatus",
+    "compare_studies",
     "draw_cell",
     "list_studies",
     "load_study",
@@ -40,6 +43,8 @@ _MODULES = {
     "StagePlan": "plan.estimate",
     "StudyPlan": "plan.estimate",
     "plan_study": "plan.estimate",
+    "StudyComparison": "report.comparing.studies",
+    "compare_studies": "report.comparing.studies",
     "draw_cell": "report.cell_drawing",
     "write_report": "report.page",
     "StudyResult": "run.driver",
