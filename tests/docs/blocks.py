@@ -3,6 +3,7 @@
 A mark is an HTML comment in the line before a block, which no reader of the page sees:
 
     <!-- not run: REASON -->   needs a cluster, a download or long; it is read, not executed
+    <!-- without: COMMAND -->  the block runs without this one of its commands
     <!-- file: NAME -->        what a reader saves as NAME before going on
     <!-- needs: NAME -->       data of `tests.docs.material` that the reader is told to have
 
@@ -28,7 +29,7 @@ PAGES = {
     )
     if page.exists()
 }
-MARKS = ("not run", "file", "needs")
+MARKS = ("not run", "without", "file", "needs")
 _MARK = re.compile(r"<!-- ([a-z ]+): (.+) -->")
 _FENCE = re.compile(r"^```(\w*)$")
 
