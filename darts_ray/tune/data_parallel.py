@@ -67,7 +67,8 @@ class TrainingWorker:
         if self._store is None:
             self._store = TCPStore(address, port, world, is_master=False)
         _name_interface()
-        backend = "nccl" if ray.get_gpu_ids() else "gloo"
+        # of each tensor's device: a training may use the CPU although it was given a GPU
+        backend = "cpu:gloo,cuda:nccl" if ray.get_gpu_ids() else "gloo"
         dist.init_process_group(backend, store=self._store, rank=rank, world_size=world)
 
     def open(self, config: RetrainConfig) -> None:

@@ -51,18 +51,24 @@ def _study(workers: int, max_failures: int = 3, **retrain: Any) -> StudyConfig:
     return build_config(values, "test")
 
 
-def _config(study: StudyConfig) -> dict[str, Any]:
-    return study.retrain_config("DARTS_V2", 0).model_dump(mode="json")
+def _config(study: StudyConfig, seed: int = 0) -> dict[str, Any]:
+    return study.retrain_config("DARTS_V2", seed).model_dump(mode="json")
 
 
 def _run(
     study: StudyConfig, folder: Path, *callbacks: Callback, resume: bool = False
 ) -> TrialOutcome:
-    trials = [TrialSpec("retrain-0", _config(study), "-", 0)]
-    (outcome,) = run_trials(
+    (outcome,) = _run_seeds(study, folder, [0], *callbacks, resume=resume)
+    return outcome
+
+
+def _run_seeds(
+    study: StudyConfig, folder: Path, seeds: list[int], *callbacks: Callback, resume: bool = False
+) -> list[TrialOutcome]:
+    trials = [TrialSpec(f"retrain-{seed}", _config(study, seed), "-", seed) for seed in seeds]
+    return run_trials(
         "retrain", RetrainTrainable, trials, study, str(folder), resume=resume, callbacks=callbacks
     )
-    return outcome
 
 
 def _measured(outcome: TrialOutcome) -> list[dict[str, Any]]:
@@ -75,12 +81,20 @@ def _measured(outcome: TrialOutcome) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> TrialOutcome:
-    return _run(_study(2), tmp_path_factory.mktemp("undisturbed") / "study")
+def both(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[TrialOutcome]:
+    """Two trials, one after the other in the same processes."""
+    return _run_seeds(_study(2), tmp_path_factory.mktemp("undisturbed") / "study", [0, 1])
 
 
-def test_two_workers_report_what_one_would(undisturbed: TrialOutcome, tmp_path: Path) -> None:
-    alone = RetrainTrainable(config=_config(_study(1)))
+@pytest.fixture(scope="module")
+def undisturbed(both: list[TrialOutcome]) -> TrialOutcome:
+    return both[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_workers_report_what_one_would(both: list[TrialOutcome], seed: int) -> None:
+    undisturbed = both[seed]
+    alone = RetrainTrainable(config=_config(_study(1), seed))
     for mine in _measured(undisturbed):
         theirs = alone.train()
         assert mine.keys() <= theirs.keys()
