@@ -21,6 +21,10 @@ def test_the_first_screen_says_what_it_is_and_what_it_takes() -> None:
         assert part in first
 
 
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 120
+
+
 def test_the_picture_is_small() -> None:
     assert (REPOSITORY / "docs" / "images" / "report.png").stat().st_size < 300_000
 
