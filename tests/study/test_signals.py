@@ -10,14 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from darts_ray.config import to_yaml
 from darts_ray.study import load_study
-from darts_ray.study.files.record import cell_name
+from darts_ray.study.files.folder import StudyFolder
 from tests.study.run.conftest import tiny
 
 pytestmark = pytest.mark.slow
@@ -138,46 +137,6 @@ def test_a_lost_control_service_is_told_once_and_in_time(
     assert has_checkpoint(tmp_path)
 
 
-def test_sigkill_between_two_stages_of_a_second_pass(
-    tmp_path: Path, run: Callable[..., Driver]
-) -> None:
-    path = tmp_path / "study.yaml"
-    path.write_text(to_yaml(tiny(tmp_path, seeds=[0])))
-    words = (str(path), "--quiet")
-    assert run("study", *words).end(within=280) == 0
-    folder = tmp_path / "tiny"
-    first = load_study(folder).record
-    # one more search: what was selected from is no longer all there is
-    driver = run("study", *words, "--resume", "--set", "seeds=[0, 1]")
-    driver.wait_until(lambda: "retrain: starts" in driver.said)
-    driver.process.kill()
-    driver.end(within=10)
-    driver.clean()
-
-    record = load_study(folder).record
-    stages = ["search", "select", "retrain", "export"]
-    assert [record.has_finished(stage) for stage in stages] == [True, True, False, False]
-    _belongs_together(folder, record)
-    resumed = run("resume", str(folder), "--quiet")
-    assert resumed.end(within=280) == 0, resumed.said
-    assert "search: was done before" in resumed.said
-    record = load_study(folder).record
-    assert all(record.has_finished(stage) for stage in stages)
-    assert len(record.search) == 2
-    assert first.search[0].trial in {entry.trial for entry in record.search}
-    _belongs_together(folder, record)
-    assert (folder / "best.onnx").exists()
-
-
-def _belongs_together(folder: Path, record: Any) -> None:
-    """The retrainings and the exported file are of the winner's cell."""
-    own = cell_name(record.winner.genotype).replace("cell", "retrain")
-    assert all(entry.trial.startswith(own) for entry in record.retrain)
-    if record.export is not None:
-        assert record.export.trial.startswith(own)
-        assert (folder / "best.onnx").exists()
-
-
 def _command(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
@@ -187,7 +146,5 @@ def _command(process: psutil.Process) -> list[str]:
 
 def _is_free(folder: Path) -> bool:
     """Whether another driver could take the study's lock."""
-    from darts_ray.study.files.folder import StudyFolder
-
     with StudyFolder(folder).lock():
         return True

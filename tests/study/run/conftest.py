@@ -85,6 +85,12 @@ class FakeRay:
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    return stand_in(monkeypatch)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    """Put a `FakeRay` in the place of Ray, and of the export."""
+
     @contextmanager
     def no_ray(resources: ResourcesSection) -> Iterator[None]:
         yield

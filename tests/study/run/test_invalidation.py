@@ -1,6 +1,9 @@
 """What a second pass leaves, wherever it is cut."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +11,12 @@ import pytest
 
 from darts_ray.study import load_study, resume_study, run_study
 from darts_ray.study.files.exported import Exported, Int8File
-from darts_ray.study.files.record import Record, cell_name
+from darts_ray.study.files.record import STAGES, Record, cell_name
 from darts_ray.study.run import keeping
 from tests.study.fabricated import search_outcome
 from tests.study.run.conftest import FakeRay, searches, tiny
 
+ROOT = Path(__file__).parents[3]
 FILES = ("best.onnx", "best.pt", "best-int8.onnx")
 
 
@@ -25,25 +29,30 @@ def late_cell() -> dict[str, Any]:
     return cell
 
 
+def write_files(folder: Any, entry: Any, *args: Any) -> Exported:
+    for name in FILES:
+        folder.write_text(name, entry.trial)
+    return Exported(
+        file="best.onnx", trial=entry.trial, seed=entry.seed, opset=20, tolerance=1e-4,
+        max_difference=1e-6, batch_sizes=(1,), checked_on="x", size_bytes=1,
+        int8=Int8File(file="best-int8.onnx"),
+    )  # fmt: skip
+
+
 def first_pass(tmp_path: Path, fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> str:
     """A study whose second search fails, although its cell would be the better one."""
-
-    def write_files(folder: Any, entry: Any, *args: Any) -> Exported:
-        for name in FILES:
-            folder.write_text(name, entry.trial)
-        return Exported(
-            file="best.onnx", trial=entry.trial, seed=entry.seed, opset=20, tolerance=1e-4,
-            max_difference=1e-6, batch_sizes=(1,), checked_on="x", size_bytes=1,
-            int8=Int8File(file="best-int8.onnx"),
-        )  # fmt: skip
-
-    monkeypatch.setattr("darts_ray.study.run.stages.export_network", write_files)
     fake.failing = {searches(tiny(tmp_path))[1]}
-    late = late_cell()
-    fake.scores = lambda spec: 0.99 if spec.config["genotype"] == late else 0.5
+    judge(fake, monkeypatch)
     folder = run_study(tiny(tmp_path)).folder
     fake.failing = set()
     return folder
+
+
+def judge(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the second search's cell be the better one, and an export write the trial's name."""
+    monkeypatch.setattr("darts_ray.study.run.stages.export_network", write_files)
+    late = late_cell()
+    fake.scores = lambda spec: 0.99 if spec.config["genotype"] == late else 0.5
 
 
 def is_consistent(folder: str, record: Record) -> None:
@@ -91,6 +100,32 @@ def test_second_pass_that_is_killed_anywhere_ends_like_one_that_is_not(
     assert study.winner.to_dict() == late_cell()
     assert study.record.export is not None
     assert all(study.record.has_finished(stage) for stage in ("search", "retrain", "export"))
+
+
+@pytest.mark.parametrize("stage", ["select", "retrain", "export", "report"])
+def test_second_pass_whose_driver_is_killed_between_two_stages(
+    stage: str, tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = first_pass(tmp_path, ray, monkeypatch)
+    driver = [sys.executable, "-m", "tests.study.run.killed", folder, f"{stage}: starts"]
+    done = subprocess.run(
+        driver, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    record = load_study(folder).record
+    is_consistent(folder, record)
+    later = STAGES[STAGES.index(stage) :]
+    assert not any(record.has_finished(each) for each in later if each != "report")
+    said: list[str] = []
+    resume_study(folder, on_message=said.append)
+    for before in STAGES[: STAGES.index(stage)]:
+        assert f"{before}: was done before" in said
+    study = load_study(folder)
+    is_consistent(folder, study.record)
+    assert study.winner is not None
+    assert study.winner.to_dict() == late_cell()
+    assert study.record.export is not None
+    assert Path(folder, "best.onnx").exists()
 
 
 def test_search_alone_undoes_what_follows_and_keeps_the_scores(
