@@ -10,7 +10,7 @@ import typer
 from darts_ray.cli.next_step import opening
 from darts_ray.cli.options import AsJson, Folder, Overrides
 from darts_ray.cli.printing import message, print_json, stdout
-from darts_ray.config import load_config
+from darts_ray.config import load_dataset
 
 
 def report(folder: Folder) -> None:
@@ -27,7 +27,12 @@ def report(folder: Folder) -> None:
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt, or a file of the original code.")],
-    data: Annotated[Path, typer.Option(help="YAML file whose data section names the dataset.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="YAML file whose data section names the dataset; it may be all there is."
+        ),
+    ],
     original: Annotated[
         bool,
         typer.Option(
@@ -49,7 +54,7 @@ def evaluate(
     """
     from darts_ray.study.run.evaluating import evaluate_file
 
-    config = load_config(data, overrides or ())
+    config = load_dataset(data, overrides or ())
     metrics = evaluate_file(checkpoint, config, original=original, genotype=genotype)
     if as_json:
         print_json(metrics)

@@ -8,6 +8,7 @@ from darts_ray.config.reading.loading import (
     apply_override,
     build_config,
     load_config,
+    load_dataset,
     parse_yaml,
     to_yaml,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "build_config",
     "ineffective_options",
     "load_config",
+    "load_dataset",
     "parse_yaml",
     "to_yaml",
 ]

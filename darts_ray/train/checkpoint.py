@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -129,7 +130,8 @@ def evaluate_checkpoint(
 
     Raises:
         CheckpointError: as `load_checkpoint`.
-        DataError: the data cannot be read, or has other classes, channels or words.
+        DataError: the data cannot be read, or has another image size, other classes, channels or
+            words.
         ResourceError: there is no such device.
     """
     where = resolve_device(device)
@@ -159,6 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         what = "truncated" if head else "empty, so truncated"
         raise CheckpointError(f"{path}: is {what}, or was not written by darts_ray.")
+    _check_sums(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the reader fail in any way
@@ -173,6 +176,31 @@ def _read(path: Path) -> dict[str, Any]:
             " For a state dict of the original authors' code use --original."
         )
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Compare every part of the file with the checksum that was written with it.
+
+    torch writes a CRC-32 of every tensor and of the values around them, and does not look at them
+    when it reads.
+
+    Raises:
+        CheckpointError: a part was altered.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read: it is damaged. Copy it again from where it was written, or"
+            " write it again with `darts-ray export`."
+        ) from error
+    if altered is not None:
+        raise CheckpointError(
+            f"{path}: was altered after it was written: its part {altered} does not have the"
+            " checksum that the file gives. Copy it again from where it was written, or write it"
+            " again with `darts-ray export`."
+        )
 
 
 def _as_trained(data: ImageData | TextData, info: ImageInfo | TextInfo) -> ImageData | TextData:
@@ -195,6 +223,15 @@ def _as_trained(data: ImageData | TextData, info: ImageInfo | TextInfo) -> Image
                 f"The images have {data.info.num_classes} classes and {data.info.channels}"
                 f" channels; the network was trained on {info.num_classes} and {info.channels}:"
                 " set data.channels, or use the network's data."
+            )
+        if data.info.image_size != info.image_size:
+            own, trained = (f"{h}x{w}" for h, w in (data.info.image_size, info.image_size))
+            height, width = info.image_size
+            remedy = f"set data.image_size: {height}, which resizes them"
+            raise DataError(
+                f"The images have {own} pixels (height x width); the network was trained on"
+                f" {trained} and would be wrong on others:"
+                f" {remedy if height == width else 'resize them first'}."
             )
         data = in_terms_of(data, info.class_names, "the trained network")
         return replace(data, info=replace(data.info, mean=info.mean, std=info.std))

@@ -69,6 +69,38 @@ def test_truncated_file_is_named(tmp_path: Path, share: float) -> None:
         load_checkpoint(path)
 
 
+def test_zeroed_bytes_are_found_wherever_they_change_something(tmp_path: Path) -> None:
+    path = tmp_path / "network.pt"
+    _trained_images(path)
+    content = path.read_bytes()
+    before = load_checkpoint(path)
+    found = 0
+    for start in range(0, len(content), len(content) // 60):
+        path.write_bytes(content[:start] + bytes(64) + content[start + 64 :])
+        try:
+            loaded = load_checkpoint(path)
+        except CheckpointError:
+            found += 1
+            continue
+        # the bytes between the parts of the file mean nothing
+        assert loaded.config == before.config
+        assert loaded.metrics == before.metrics
+        for name, value in before.network.state_dict().items():
+            assert torch.equal(loaded.network.state_dict()[name], value)
+    assert found > 20
+
+
+def test_an_altered_weight_is_named_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "network.pt"
+    run = _trained_images(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(run.network.classifier.weight.detach().numpy().tobytes())
+    content[start : start + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"network\.pt: was altered .* Copy it again"):
+        load_checkpoint(path)
+
+
 def test_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"absent\.pt.*no such file"):
         load_checkpoint(tmp_path / "absent.pt")
@@ -175,6 +207,15 @@ def test_data_that_do_not_suit_the_network_are_refused(tmp_path: Path) -> None:
     digits = DataConfig(source="digits", cache_dir=str(tmp_path))
     with pytest.raises(DataError, match="10 classes and 1 channels"):
         evaluate_checkpoint(path, digits, device="cpu")
+    small = DataConfig(source="parquet", path=str(tmp_path / "own"), cache_dir=str(tmp_path))
+    for part in ("train", "test"):
+        images = [png(image) for image in pixels(3, 6, 9)]
+        names = list(make_images().info.class_names)
+        write_parquet(tmp_path / "own" / f"{part}.parquet", images, [0, 1, 2], names=names)
+    with pytest.raises(DataError, match=r"6x9 pixels .* on 8x8 .* data\.image_size: 8"):
+        evaluate_checkpoint(path, small, device="cpu")
+    resized = small.model_copy(update={"image_size": 8})
+    assert evaluate_checkpoint(path, resized, device="cpu")["test_loss"] > 0
     english = DataConfig(source="english", max_train=1000)
     with pytest.raises(DataError, match="text and the data are images"):
         evaluate_checkpoint(path, english, device="cpu")

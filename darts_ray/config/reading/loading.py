@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from darts_ray.config.data import DataConfig
 from darts_ray.config.reading.messages import explain
 from darts_ray.config.study import StudyConfig
 from darts_ray.encoding import NotTextError, decode_text
@@ -27,6 +28,32 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
         ConfigError: the file is missing or does not parse (with the line), a key is unknown
             (with the nearest valid one), or a value has the wrong type or range.
     """
+    values, file = _read_values(path, overrides)
+    return build_config(values, file)
+
+
+def load_dataset(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig | DataConfig:
+    """Read which data a YAML file names: a study, or a file that has a section `data` alone.
+
+    Args:
+        path: the file.
+        overrides: as in `load_config`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    values, file = _read_values(path, overrides)
+    if set(values) != {"data"}:
+        return build_config(values, file)
+    try:
+        return DataConfig.model_validate(values["data"])
+    except ValidationError as error:
+        raise ConfigError(f"{file}:\n{explain(error, DataConfig, 'data')}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}:\n{error}") from error
+
+
+def _read_values(path: str | Path, overrides: Iterable[str]) -> tuple[dict[str, Any], str]:
     file = Path(path)
     try:
         text = decode_text(file.read_bytes())
@@ -42,7 +69,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> StudyConfig:
         raise ConfigError(f"{file}: must hold keys and values such as 'name: my-study'.")
     for override in overrides:
         apply_override(values, override)
-    return build_config(values, str(file))
+    return values, str(file)
 
 
 def build_config(values: dict[str, Any], source: str) -> StudyConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from darts_ray.config import StudyConfig
+from darts_ray.config import DataConfig, StudyConfig
 from darts_ray.data import open_data
 from darts_ray.errors import CheckpointError, CheckpointFileError, ConfigError
 from darts_ray.interop import load_original, read_checkpoint
@@ -16,15 +16,19 @@ from darts_ray.train import build_network, evaluate_checkpoint, evaluate_network
 
 
 def evaluate_file(
-    path: Path, config: StudyConfig, *, original: bool = False, genotype: str | None = None
+    path: Path,
+    config: StudyConfig | DataConfig,
+    *,
+    original: bool = False,
+    genotype: str | None = None,
 ) -> dict[str, float]:
     """Return a network's scores on the test set of the configuration's data.
 
     Args:
         path: `best.pt` of a study or a `network.pt` of a retraining; with `original` a state
             dict of the original authors' code.
-        config: its data section names the dataset; with `original` its retrain section gives
-            the network's size.
+        config: the dataset, or a study of it; with `original` its retrain section gives the
+            network's size.
         original: which of the two kinds of file.
         genotype: with `original`: name, file or study; default: that of the retrain section.
 
@@ -42,13 +46,15 @@ def evaluate_file(
             return _evaluate_original(path, config, genotype)
         if genotype is not None:
             raise ConfigError("--genotype: our checkpoints know theirs; it goes with --original.")
-        return evaluate_checkpoint(path, config.data)
+        return evaluate_checkpoint(path, config if isinstance(config, DataConfig) else config.data)
     except CheckpointError as error:
         raise CheckpointFileError(str(error)) from error
 
 
-def _evaluate_original(path: Path, config: StudyConfig, genotype: str | None) -> dict[str, float]:
-    if config.retrain is None:
+def _evaluate_original(
+    path: Path, config: StudyConfig | DataConfig, genotype: str | None
+) -> dict[str, float]:
+    if isinstance(config, DataConfig) or config.retrain is None:
         raise ConfigError("--original: the YAML file needs a retrain section for the network.")
     cell = find_genotype(genotype).to_dict() if genotype else config.retrain.genotype
     if cell is None:

@@ -84,9 +84,34 @@ def test_a_checkpoint_of_ours_knows_its_cell(
     training.run_epoch()
     training.save(tmp_path / "network.pt")
     assert evaluate(capsys, tmp_path / "network.pt", "--data", images) == training.test()
+    whole = (tmp_path / "network.pt").read_bytes()
+    for name, content in (("cut.pt", whole[:-900]), ("half.pt", whole[: len(whole) // 2])):
+        (tmp_path / name).write_bytes(content)
+        assert run(["evaluate", str(tmp_path / name), "--data", str(images)]) == 2
+        assert name in capsys.readouterr().err
     words = [str(tmp_path / "network.pt"), "--data", str(images), "--genotype", "DARTS_V2"]
     assert run(["evaluate", *words]) == 2
     assert "our checkpoints know theirs" in capsys.readouterr().err
+
+
+def test_a_yaml_file_of_data_alone_is_enough(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(images.read_text())
+    source = DataConfig.model_validate(values["data"])
+    training = RetrainRun(image_config(epochs=1, data=source, batch_size=6), open_data(source))
+    training.run_epoch()
+    training.save(tmp_path / "network.pt")
+    alone = tmp_path / "data.yaml"
+    alone.write_text(yaml.safe_dump({"data": values["data"]}))
+    assert evaluate(capsys, tmp_path / "network.pt", "--data", alone) == training.test()
+    other = [str(tmp_path / "network.pt"), "--data", str(alone), "--set", "data.image_size=48"]
+    assert run(["evaluate", *other]) == 2
+    assert "trained on 32x32" in capsys.readouterr().err.replace("\n", " ")
+    assert run(["evaluate", *other[:-1], "data.sorce=digits"]) == 2
+    assert "data.sorce: unknown key. Did you mean" in capsys.readouterr().err
+    assert run(["evaluate", *other[:3], "--original"]) == 2
+    assert "needs a retrain section" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_file_that_does_not_fit_is_refused(
