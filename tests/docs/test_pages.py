@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import yaml
 
 from darts_ray.cli import app
 from darts_ray.config import load_config
+from darts_ray.config.methods import METHOD_CONFIGS
+from darts_ray.search import methods
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks_of, darts_ray_words
 from tests.docs.material import MATERIAL
 
@@ -53,7 +56,7 @@ def named(blocks: list[Block]) -> Any:
 
 
 @named([block for block in BLOCKS if block.language == "yaml"])
-def test_yaml_loads(block: Block, tmp_path: Path) -> None:
+def test_yaml_loads(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a whole configuration, or as sections of one."""
     values = yaml.safe_load(block.text)
     if "kind" in values and "apiVersion" in values:  # of Kubernetes
@@ -61,11 +64,26 @@ def test_yaml_loads(block: Block, tmp_path: Path) -> None:
     whole = values if "name" in values else {**AROUND, **values}
     if "export" in whole:
         whole = {"retrain": RETRAIN, **whole}
-    if "imports:" in block.text:  # of a module that another block of the page writes
-        pytest.skip("runs with its page")
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(whole), encoding="utf-8")
-    load_config(file)
+    with modules_of(block.page, tmp_path, monkeypatch):
+        load_config(file)
+
+
+@contextmanager
+def modules_of(page: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make the modules that a page has its reader write importable for the time of the block."""
+    for block in blocks_of(page):
+        if block.mark == "file" and block.language == "python":
+            (folder / block.argument).write_text(block.text, encoding="utf-8")
+    patch.syspath_prepend(folder)
+    methods_before, modules_before = set(METHOD_CONFIGS), set(sys.modules)
+    yield
+    for name in set(METHOD_CONFIGS) - methods_before:
+        methods.unregister(name)
+    for name in set(sys.modules) - modules_before:
+        if name.startswith("my_"):
+            del sys.modules[name]
 
 
 @named([block for block in BLOCKS if block.language == "console"])
