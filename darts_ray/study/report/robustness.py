@@ -104,6 +104,7 @@ def assess(
     stops_early: bool = False,
     dataset: str | None = None,
     judges_each: bool = False,
+    tested: Mapping[str, Sequence[float]] | None = None,
     baseline: str | None = None,
 ) -> Robustness:
     """Return the statistics over seeds of a study's searches.
@@ -118,13 +119,16 @@ def assess(
         space: of the searches, for random cells; None without searches.
         stops_early: whether the study's scheduler may have stopped searches.
         judges_each: whether every search's own cell is retrained; its test score counts then.
+        tested: test scores of each search's own cell, by trial; default: those of the record.
         baseline: the setting to which the others are related.
         dataset: whose published accuracies are looked up, where the space has a table.
     """
     full = max((entry.epochs for entry in record.search), default=0)
     counted = [entry for entry in record.search if not stops_early or entry.epochs == full]
     stopped = [entry for entry in record.search if entry not in counted]
-    tested = scores_of_searches(counted, record.retrain, measure.test) if judges_each else {}
+    if tested is None or not judges_each:
+        own = record.retrain if judges_each else ()
+        tested = scores_of_searches(counted, own, measure.test)
     measured, by_trial = _judged(counted, tested, measure)
     scores = {
         setting: _by_seed(counted, setting, by_trial)

@@ -73,7 +73,7 @@ class StudyStatus:
         stages: those that the configuration has, in order.
         winner: why the winner won; None before there is one.
         test_metric: name of the metric in `test_scores`.
-        test_scores: of the retrainings, by seed.
+        test_scores: of the winner's retrainings, by seed.
     """
 
     folder: str

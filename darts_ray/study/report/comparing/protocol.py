@@ -62,7 +62,7 @@ def protocol(study: Study) -> Protocol:
             sections[name] = None
             continue
         values = part.model_dump(mode="json", exclude=set(NOT_BUDGET))
-        if name == "select":  # a cell's score is the mean over them
+        if name == "select" or config.judges_each:  # a cell's score is the mean over them
             values["number of seeds"] = len(part.seeds)
         sections[name] = {field: _text(value) for field, value in values.items()}
     return sections

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from darts_ray.errors import ConfigError, StudyError
+from darts_ray.study.files.entries import scores_of_searches
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import NO_AXIS, Record
 from darts_ray.study.files.study import Study, load_study
+from darts_ray.study.plan.settings import baseline_setting
 from darts_ray.study.report.comparing.protocol import budget, differences, protocol
 from darts_ray.study.report.robustness import Robustness, assess
 from darts_ray.study.report.statistics import Summary, summarise
@@ -121,11 +123,20 @@ def compare_studies(folders: Sequence[str | Path], *, anyway: bool = False) -> S
             " --anyway; the result says then what differs."
         )
     record, results = _united(by_label)
+    baselines = [
+        _name(label, setting, study)
+        for label, study in by_label.items()
+        if (setting := baseline_setting(study.config)) is not None
+    ]
     robustness = assess(
         record,
         results,
         measure,
         None,
+        judges_each=all(study.config.judges_each for study in studies),
+        tested=_tested(by_label, measure),
+        # why: with several, nobody has said which one the others are to be related to
+        baseline=baselines[0] if len(baselines) == 1 else None,
         stops_early=any(study.config.tune.scheduler == "asha" for study in studies),
     )
     if found:
@@ -184,12 +195,24 @@ def _united(studies: dict[str, Study]) -> tuple[Record, pd.DataFrame]:
     return record, pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def _tested(studies: dict[str, Study], measure: Measure) -> dict[str, tuple[float, ...]]:
+    """Return the test scores of each search's own cell, each study's retrainings for itself."""
+    return {
+        f"{label}/{trial}": scores
+        for label, study in studies.items()
+        for trial, scores in scores_of_searches(
+            study.record.search, study.record.retrain, measure.test
+        ).items()
+    }
+
+
 def _winners(studies: dict[str, Study], measure: Measure) -> list[RetrainedWinner]:
     rows = []
     for label, study in studies.items():
         record = study.record
-        if record.winner is None or not record.retrain:
+        retrained = record.retrained_winner
+        if record.winner is None or not retrained:
             continue
-        scores = [e.metrics[measure.test] for e in record.retrain if measure.test in e.metrics]
+        scores = [e.metrics[measure.test] for e in retrained if measure.test in e.metrics]
         rows.append(RetrainedWinner(label, record.winner.setting, summarise(scores)))
     return rows

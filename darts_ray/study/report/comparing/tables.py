@@ -42,6 +42,9 @@ def table(comparison: StudyComparison) -> pd.DataFrame:
                 "high": None if score is None else score.high,
                 "distinct_cells": item.num_cells,
                 "collapsed": None if item.collapsed is None else item.collapsed.fraction,
+                "over_baseline_percent": None
+                if item.improvement is None
+                else item.improvement.percent,
                 "stopped_early": item.num_stopped,
             }
         )

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,60 @@ def test_other_data_and_budgets_are_refused(
     page = render_comparison(found)
     assert "not comparable" in page
     assert "The protocols differ in" in to_latex(found)
+
+
+def each(output: Path, name: str, scores: Sequence[Sequence[float]], **changes: Any) -> str:
+    """A study that retrains every search's own cell; the test scores by search."""
+    retrain = {"epochs": 4, "cells": "each", "seeds": list(range(len(scores[0])))}
+    config = image_config(
+        output, name=name, seeds=list(range(len(scores))), search=SEARCH, select=None,
+        retrain=retrain, export=None, **changes,
+    )  # fmt: skip
+    # the searches of both studies derive the same cells
+    searches = [search_outcome(f"s-{seed}", "-", seed, 3) for seed in range(len(scores))]
+    retrains = [
+        replace(
+            training_outcome("retrain", f"r-{i}-{seed}", "-", seed, 4, score, test=True),
+            config={"genotype": Genotype.from_json(search.history[-1]["genotype"]).to_dict()},
+        )
+        for i, (search, own) in enumerate(zip(searches, scores, strict=True))
+        for seed, score in enumerate(own)
+    ]
+    return str(write_study(config, searches, (), retrains))
+
+
+def test_where_every_search_is_retrained_its_own_test_score_counts(tmp_path: Path) -> None:
+    first = [(0.90, 0.92), (0.94, 0.96), (0.91, 0.93)]
+    second = [(0.80, 0.82), (0.84, 0.86), (0.81, 0.83)]
+    places = [each(tmp_path, "a", first), each(tmp_path, "b", second)]
+    found = compare_studies(places)
+    assert "test accuracy" in found.robustness.measured
+    one, other = found.robustness.settings
+    assert one.score is not None
+    assert other.score is not None
+    # by search 91, 95, 92; the other study's retrainings of the same cells do not count
+    assert (one.score.n, one.score.mean) == (3, pytest.approx((0.91 + 0.95 + 0.92) / 3))
+    assert other.score.mean == pytest.approx((0.81 + 0.85 + 0.82) / 3)
+    # and the winner's score is that of its own cell alone
+    assert {winner.score.n for winner in found.winners if winner.score} == {2}
+
+
+def test_as_many_retrainings_are_asked_for_where_they_count(tmp_path: Path) -> None:
+    places = [each(tmp_path, "a", [(0.9, 0.92)] * 2), each(tmp_path, "b", [(0.9,)] * 2)]
+    with pytest.raises(StudyError, match=r"retrain\.number of seeds: 2 in a; 1 in b"):
+        compare_studies(places)
+
+
+def test_methods_are_related_to_the_one_baseline(tmp_path: Path) -> None:
+    random = {"epochs": 3, "method": "random"}
+    places = [study(tmp_path, "a", A), study(tmp_path, "random", B, search=random)]
+    found = compare_studies(places)
+    assert found.robustness.baseline == "random"
+    improvement = found.robustness.settings[0].improvement
+    assert improvement is not None
+    # 100 * (556 - 531) / 531
+    assert improvement.percent == pytest.approx(2500 / 531)
+    assert "+4.71 %" in render_comparison(found)
 
 
 @pytest.mark.parametrize(
