@@ -35,6 +35,7 @@ SMALL = (
     "retrain.max_steps=2",
     "data.max_train=128",
     "data.max_test=64",
+    "resources.workers_per_trial=2",
 )
 
 
