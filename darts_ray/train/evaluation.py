@@ -20,6 +20,7 @@ from darts_ray.runtime.device import image_layout
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.precision import autocast
 from darts_ray.runtime.workers import ALONE, Workers
+from darts_ray.train.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def evaluate_network(
     *,
     device: torch.device,
     batch_size: int | None = None,
+    predictions: Predictions | None = None,
 ) -> dict[str, float]:
     """Open the test set and score a network on it.
 
@@ -82,6 +84,7 @@ def evaluate_network(
         data: whose test set; `data.info` gives the normalisation.
         device: where to run.
         batch_size: default: the configuration's for tests.
+        predictions: of images; receives what is predicted.
 
     Returns:
         test_loss, test_accuracy and test_top5 (0..1), or test_loss and test_perplexity.
@@ -105,7 +108,7 @@ def evaluate_network(
         device=settings.device,
         channels_last=settings.channels_last,
     )
-    return score_images(network, batches, settings, "test", trace)
+    return score_images(network, batches, settings, "test", trace, predictions=predictions)
 
 
 @torch.no_grad()
@@ -116,6 +119,7 @@ def score_images(
     part: str,
     trace: LossTrace,
     workers: Workers = ALONE,
+    predictions: Predictions | None = None,
 ) -> dict[str, float]:
     """Score a conv network with its running batch norm statistics.
 
@@ -126,6 +130,7 @@ def score_images(
         part: prefix of the metrics' names, such as `validation`.
         trace: collects the losses, of the same workers.
         workers: who scores together, each its own rows of the same batches.
+        predictions: receives what is predicted, of this worker's rows.
 
     Returns:
         `{part}_loss`, `{part}_accuracy`, `{part}_top5`; with fewer than five classes top 5 is
@@ -148,6 +153,8 @@ def score_images(
         best = logits.topk(min(5, logits.shape[1])).indices == targets[:, None]
         hits += torch.stack([best[:, 0].sum(), best.sum()])
         num += len(targets)
+        if predictions is not None:
+            predictions.add(logits, targets)
     hits, num = workers.total(hits), workers.total(num)
     top1, top5 = (hits.double() / num).tolist()
     return {f"{part}_loss": trace.mean(), f"{part}_accuracy": top1, f"{part}_top5": top5}

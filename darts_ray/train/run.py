@@ -26,6 +26,7 @@ from darts_ray.train.build import build_network, describe_network, make_task
 from darts_ray.train.checkpoint import save_checkpoint
 from darts_ray.train.convergence import Convergence
 from darts_ray.train.evaluation import EvaluationSettings, evaluate_network
+from darts_ray.train.predictions import Predictions
 from darts_ray.train.same_data import check_same_data, split_settings
 from darts_ray.train.schedules import learning_rate
 from darts_ray.train.synchronised_norm import synchronise_norms
@@ -58,6 +59,7 @@ class RetrainRun:
         epochs: the most epochs there will be.
         epochs_done: epochs completed.
         test_metrics: what `test` measured, once it has.
+        test_predictions: of images, what it saw: see `Predictions.collected`.
 
     Raises:
         ConfigError: network and images do not fit.
@@ -79,6 +81,7 @@ class RetrainRun:
         self.epochs = config.epochs
         self.epochs_done = 0
         self.test_metrics: dict[str, float] | None = None
+        self.test_predictions: dict[str, torch.Tensor] = {}
         self._data = data
         self._workers = workers
         self._optim = config.optim
@@ -164,10 +167,12 @@ class RetrainRun:
         if self._test_opened:
             raise RuntimeError("The test set has been read; the result is in test_metrics.")
         if self.test_metrics is None:
+            seen = Predictions()
             with self._weights.scored(), deterministic(self.config.deterministic):
                 self.test_metrics = evaluate_network(
-                    self.network, self.config, self._data, device=self.device
+                    self.network, self.config, self._data, device=self.device, predictions=seen
                 )
+            self.test_predictions = seen.collected()
             self._test_opened = True
         return dict(self.test_metrics)
 
@@ -197,6 +202,7 @@ class RetrainRun:
             "data": self._task.state_dict(),
             "rng": self._rng.state,
             "test_metrics": self.test_metrics,
+            "test_predictions": self.test_predictions,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -215,6 +221,7 @@ class RetrainRun:
             self._task.load_state_dict(state["data"])
             self._rng.state = dict(state["rng"])
             self.test_metrics = state["test_metrics"]
+            self.test_predictions = dict(state.get("test_predictions", {}))  # not in older states
             self.epochs_done = int(state["epochs_done"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(

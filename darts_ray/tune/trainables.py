@@ -19,6 +19,7 @@ from darts_ray.location import with_patience
 from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.search import SearchRun
 from darts_ray.train import RetrainRun
+from darts_ray.train.predictions import write_predictions
 from darts_ray.tune.checkpoints import (
     CONFIG,
     DAMAGED,
@@ -34,8 +35,7 @@ from darts_ray.tune.failures.full_disk import temporary_folder
 from darts_ray.tune.trials.values import parse_config, plain
 
 STATE = "state.pt"
-NETWORK = "network.pt"
-"""A retraining's deployable network inside its checkpoint folders."""
+NETWORK = "network.pt"  # a retraining's deployable network
 
 logger = logging.getLogger("darts_ray.tune")
 
@@ -77,12 +77,12 @@ class RunTrainable(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write a checkpoint from which the run goes on bit for bit (on a CPU)."""
-        folder = Path(checkpoint_dir)
+        folder, state = Path(checkpoint_dir), self._run.state_dict()
         with (folder / STATE).open("wb") as file:  # given a path, PyTorch hides the system's error
-            torch.save(self._run.state_dict(), file)
+            torch.save(state, file)
         (folder / HISTORY).write_text(json.dumps(self._history), encoding="utf-8")
         (folder / CONFIG).write_text(json.dumps(plain(self.config)), encoding="utf-8")
-        self._save_extra(folder)
+        self._save_extra(folder, state)
         seal(folder)
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
@@ -186,7 +186,7 @@ class RunTrainable(tune.Trainable):
         """Return the last epoch's metrics when a run that has ended is asked for a step."""
         return last
 
-    def _save_extra(self, folder: Path) -> None:
+    def _save_extra(self, folder: Path, state: dict[str, Any]) -> None:
         """Write what else belongs into a checkpoint folder."""
 
     def _begin(self, values: dict[str, Any]) -> None:
@@ -240,9 +240,8 @@ class RetrainTrainable(RunTrainable):
     `test_error` why that failed; one more step then repeats the test alone. Every checkpoint
     folder holds `network.pt`, which `darts_ray.train.load_checkpoint` reads.
 
-    Where Tune grants an empty head bundle and others beside it (`parallel_resources`), the
-    training is data-parallel: a worker process in each of those computes with its share of every
-    batch.
+    Where Tune grants an empty head bundle and others beside it (`parallel_resources`), a worker
+    process in each of those trains with its share of every batch.
     """
 
     _run: RetrainRun | DataParallelRun
@@ -296,5 +295,6 @@ class RetrainTrainable(RunTrainable):
             logger.warning("Trial %s: the test failed", self.trial_name, exc_info=True)
             return {TEST_ERROR: f"{type(error).__name__}: {error}"}
 
-    def _save_extra(self, folder: Path) -> None:
+    def _save_extra(self, folder: Path, state: dict[str, Any]) -> None:
         self._run.save(folder / NETWORK)
+        write_predictions(folder, state["test_predictions"])

@@ -10,6 +10,7 @@ from darts_ray.errors import DataError, NonFiniteLossError
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.train import build_network, evaluate_network
 from darts_ray.train.evaluation import EvaluationSettings, score_images, score_text
+from darts_ray.train.predictions import Predictions
 from tests.train.conftest import image_config, image_split, make_images, make_text, text_config
 
 CPU = torch.device("cpu")
@@ -34,6 +35,20 @@ def test_top_1_and_top_5_by_hand() -> None:
     # mean over samples, not over batches: log-sum-exp minus the mean target logit 14 / 4
     normaliser = math.log(sum(math.exp(logit) for logit in range(1, 7)))
     assert scores["test_loss"] == pytest.approx(normaliser - 3.5, rel=1e-6)
+
+
+def test_predictions_are_kept_in_the_pass_that_scores() -> None:
+    logits = torch.tensor([[2.0, 0.0, 1.5], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0]])
+    targets = torch.tensor([0, 2, 2])
+    batches = [(logits[:2], targets[:2]), (logits[2:], targets[2:])]
+    seen = Predictions()
+    score_images(_Lookup(), batches, SETTINGS, "t", LossTrace("loss", 0), predictions=seen)
+    kept = {name: value.tolist() for name, value in seen.collected().items()}
+    assert kept["label"] == [0, 2, 2]
+    assert kept["predicted"] == [0, 1, 2]
+    assert kept["margin"] == [0.5, 1.0, 3.0]
+    # 1 / (1 + e^-2 + e^-0.5), 1 / (1 + 2 / e), 1 / (1 + 2 e^-3)
+    assert kept["confidence"] == pytest.approx([0.57409699, 0.57611688, 0.90944300], abs=1e-6)
 
 
 def test_non_finite_evaluation_is_an_error() -> None:

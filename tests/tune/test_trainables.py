@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray.tune.trainable.trainable as ray_trainable
 import torch
@@ -176,8 +177,18 @@ def test_the_test_set_is_read_after_the_last_epoch_only(tmp_path: Path) -> None:
     run.save(str(tmp_path / "end"))
     network = load_checkpoint(tmp_path / "end/network.pt")
     assert network.metrics["test_accuracy"] == last["test_accuracy"]
+    with np.load(tmp_path / "end/test_predictions.npz", allow_pickle=False) as seen:
+        assert np.mean(seen["label"] == seen["predicted"]) == last["test_accuracy"]
+        assert seen["margin"].min() >= 0
+    again = RetrainTrainable(config={**RETRAIN, "epochs": 2})
+    again.restore(str(tmp_path / "end"))
+    again.save(str(tmp_path / "later"))  # without another look at the test set
+    kept, expected = (tmp_path / name / "test_predictions.npz" for name in ("later", "end"))
+    assert kept.read_bytes() == expected.read_bytes()
     untested = RetrainTrainable(config={**RETRAIN, "epochs": 1, "test_at_end": False})
     assert "test_accuracy" not in untested.train()
+    untested.save(str(tmp_path / "untested"))
+    assert not (tmp_path / "untested/test_predictions.npz").exists()
 
 
 def test_wrong_configurations_are_explained() -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
-import json
 from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from darts_ray.export.consumer.contract import ModelMetadata
 from darts_ray.export.consumer.snippet import snippet
@@ -19,15 +15,11 @@ from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import RetrainEntry
 from darts_ray.study.files.study import Study, load_study
 from darts_ray.study.report.cell_drawing import draw_cell
-from darts_ray.study.report.statistics.classes import class_report
+from darts_ray.study.report.deployment import Tested, onnx_accuracy, speed, tested
 from darts_ray.study.report.statistics.description import summarise
 from darts_ray.study.report.summary import count, spread
 
 CARD_FILE = "model_card.md"
-PREDICTIONS_FILE = "test_predictions.npz"
-"""Inside a retraining's checkpoint folder: what was predicted in the pass over the test set."""
-
-_MAX_CONFUSED = 30  # a larger matrix is not readable
 
 
 def write_model_card(folder: StudyFolder) -> None:
@@ -45,12 +37,13 @@ def render_model_card(study: Study, metadata: ModelMetadata) -> str:
     exported = study.record.export
     assert exported is not None
     entry = next(e for e in study.record.retrain if e.trial == exported.trial)
+    result = tested(study)
     parts = [
         f"# {study.config.name}\n",
         _summary(study, metadata),
         "## Scores\n",
         *_scores(study, entry),
-        *_classes(study, entry, metadata),
+        *([""] if result is None else _classes(result)),
         "## Files and speed\n",
         *_files(study, exported, entry),
         "## How to use it\n",
@@ -96,25 +89,13 @@ def _scores(study: Study, entry: RetrainEntry) -> Iterator[str]:
     if measure.test in entry.metrics:
         own = measure.show(entry.metrics[measure.test])
         yield f"- This network (seed {entry.seed}): {own}{unit}"
-    if "onnx_test_accuracy" in entry.metrics:
-        yield (
-            "- The network as an ONNX file, on the same images in the same pass:"
-            f" {measure.show(entry.metrics['onnx_test_accuracy'])}{unit}"
-        )
-    yield "- The test set was read once per seed, after training; nothing was chosen by it.\n"
+    yield "- The test set was read once per seed, after training; nothing was chosen by it."
 
 
-def _classes(study: Study, entry: RetrainEntry, metadata: ModelMetadata) -> Iterator[str]:
-    place = f"{entry.checkpoint}/{PREDICTIONS_FILE}"
-    if metadata.text is not None or not study.folder.has(place):
-        return
-    with np.load(io.BytesIO(study.folder.read_bytes(place)), allow_pickle=False) as found:
-        labels, predicted, confidence = (
-            found[name] for name in ("label", "predicted", "confidence")
-        )
-    names = metadata.class_names
-    report = class_report(labels, predicted, confidence, len(names))
-    yield f"Expected calibration error: {100 * report.calibration_error:.2f} % (15 bins).\n"
+def _classes(result: Tested) -> Iterator[str]:
+    names, report = result.names, result.report
+    yield f"- {onnx_accuracy(result)}"
+    yield f"- Expected calibration error: {100 * report.calibration_error:.2f} % (15 bins).\n"
     yield "| class | test images | accuracy (%) | most often taken for |"
     yield "|---|---:|---:|---|"
     for index, name in enumerate(names):
@@ -124,13 +105,9 @@ def _classes(study: Study, entry: RetrainEntry, metadata: ModelMetadata) -> Iter
         share = f"{100 * report.accuracy[index]:.1f}" if num else "-"
         yield f"| {name} | {num} | {share} | {wrong} |"
     yield ""
-    if len(names) <= _MAX_CONFUSED:
-        yield "Confusion matrix (rows: true class, columns: prediction):\n"
-        yield "| |" + "".join(f" {name} |" for name in names)
-        yield "|---|" + "---:|" * len(names)
-        for name, row in zip(names, report.confusion, strict=True):
-            yield f"| **{name}** |" + "".join(f" {value or ''} |" for value in row)
-        yield ""
+    if result.picture is not None:
+        encoded = base64.b64encode(result.picture).decode("ascii")
+        yield f"![Confusion matrix](data:image/png;base64,{encoded})\n"
 
 
 def _files(study: Study, exported: Exported, entry: RetrainEntry) -> Iterator[str]:
@@ -158,13 +135,12 @@ def _files(study: Study, exported: Exported, entry: RetrainEntry) -> Iterator[st
     if program and program.file:
         yield f"- `{program.file}`: a torch.export program"
     yield "- `best.pt`: weights and configuration for darts_ray\n"
-    if not study.folder.has("speed.json"):
+    if (measured := speed(study)) is None:
         return
-    speed = json.loads(study.folder.read_text("speed.json"))
-    yield f"Measured in onnxruntime {speed['onnxruntime']} on {speed['cpu']}:\n"
+    yield f"Measured in onnxruntime {measured['onnxruntime']} on {measured['cpu']}:\n"
     yield "| file | batch | threads | median (ms) | 95 % (ms) | per second |"
     yield "|---|---:|---:|---:|---:|---:|"
-    for name, rows in speed["files"].items():
+    for name, rows in measured["files"].items():
         for row in rows:
             yield (
                 f"| `{name}` | {row['batch_size']} | {row['num_threads']} |"

@@ -20,6 +20,7 @@ from darts_ray.study.files.study import REPORT_FILE, Study, load_study
 from darts_ray.study.files.tables import alphas_of
 from darts_ray.study.plan.settings import baseline_setting, settings_of
 from darts_ray.study.report.cell_drawing import draw_cell, label
+from darts_ray.study.report.deployment import onnx_accuracy, speed, tested
 from darts_ray.study.report.figures import alpha_history, retrain_curves, search_curves
 from darts_ray.study.report.rank_figure import draw_ranks
 from darts_ray.study.report.robustness import Robustness, assess
@@ -130,6 +131,9 @@ def _context(study: Study) -> dict[str, Any]:
         "histories": _histories(study),
         "num_searches": len(record.search),
         "export": record.export,
+        "tested": tested(study),
+        "speed": speed(study),
+        "onnx_accuracy": onnx_accuracy,
         "failed": record.failed,
         "stages": record.stages,
         "outdated": [
