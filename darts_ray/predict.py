@@ -32,7 +32,7 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Classify pictures with an exported file; a language model scores texts and goes on.
+    """Apply an exported file to pictures or texts.
 
     Example:  darts-ray predict runs/quickstart photos/ --top 3
     """

@@ -189,3 +189,18 @@ def test_plan_says_how_to_start_what_it_planned(
     assert run(["plan", QUICKSTART, "--set", "seeds=[0, 1]"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"Next: darts-ray study {QUICKSTART} --set 'seeds=[0, 1]'"
+
+
+def test_a_shell_completes_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "darts_ray.cli"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "_DARTS_RAY_COMPLETE": "complete_bash",
+            "COMP_WORDS": "darts-ray re",
+            "COMP_CWORD": "1",
+        },
+    )
+    assert done.stdout.split() == ["retrain", "resume", "report"]

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from darts_ray.cli.next_step import command, opening
 from darts_ray.cli.options import AsJson
+from darts_ray.cli.pages import check_page, write_page
 from darts_ray.cli.printing import message, print_json, progress, stdout
 from darts_ray.errors import ConfigError
 
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    folders: Annotated[
-        list[str], typer.Argument(metavar="STUDY STUDY...", help="Study folders or URIs.")
-    ],
+    folders: Annotated[list[str], typer.Argument(metavar="STUDY", help="Study folders or URIs.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the page to this FILE.html.")
     ] = None,
@@ -37,7 +36,8 @@ def compare(
 ) -> None:
     """Compare the settings of several studies, paired by seed.
 
-    Data, splits and budgets have to be equal; a difference of scores says nothing otherwise.
+    Data, splits and budgets have to be equal; otherwise a difference of their
+    scores says nothing about the methods.
 
     Example:  darts-ray compare runs/darts runs/pc-darts -o comparison.html
     """
@@ -45,19 +45,12 @@ def compare(
 
     if as_json + as_csv + as_latex > 1:
         raise ConfigError("compare: --json, --csv and --latex exclude each other.")
-    if output is not None and output.suffix not in (".html", ".htm"):
-        raise ConfigError(f"--output {output}: is a page; name a file that ends with .html.")
+    check_page(output)
     comparison = compare_studies(folders, anyway=anyway)
     if output is not None:
         from darts_ray.study.report.comparing.page import render_comparison
 
-        try:
-            output.write_text(render_comparison(comparison), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"--output {output}: cannot be written: {error.strerror or error}. Name a file in"
-                " a folder that exists."
-            ) from error
+        write_page(output, render_comparison(comparison))
         progress(f"Page: {output}")
     if as_json:
         print_json(comparison.to_dict())

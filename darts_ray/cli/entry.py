@@ -23,7 +23,6 @@ app = typer.Typer(
     " order, a verified ONNX network at the end.",
     epilog="Example:  darts-ray init quickstart && darts-ray study quickstart.yaml",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -32,7 +31,9 @@ app = typer.Typer(
 @app.callback()
 def _common(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks and the libraries' logs.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and the libraries' logs.")
+    ] = False,
 ) -> None:
     _check_home()
     context.obj = {"debug": debug}

@@ -9,18 +9,37 @@ import typer
 
 from darts_ray.cli.next_step import opening
 from darts_ray.cli.options import AsJson, Folder, Overrides
+from darts_ray.cli.pages import check_page, write_page
 from darts_ray.cli.printing import message, print_json, stdout
 from darts_ray.config import load_dataset
 
 
-def report(folder: Folder) -> None:
+def report(
+    folder: Folder,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write FILE.html instead of the study's report.html."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Write a study's report.html again.
 
     Example:  darts-ray report runs/quickstart
     """
-    from darts_ray.study import write_report
+    check_page(output)
+    if output is None:
+        from darts_ray.study import write_report
 
-    page = write_report(folder)
+        page = write_report(folder)
+    else:  # also for who may read a study and not write into its folder
+        from darts_ray.study import load_study
+        from darts_ray.study.report.page import render_report
+
+        write_page(output, render_report(load_study(folder)))
+        page = str(output.resolve())
+    if as_json:
+        print_json({"report": page})
+        return
     message(f"Report: {page}")
     message(f"Next: {opening(page)}")
 

@@ -28,7 +28,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the configurations that come with the package, or copy one to edit.
+    """List the shipped configurations, or copy one to edit.
 
     Example:  darts-ray init quickstart && darts-ray study quickstart.yaml
     """
@@ -81,7 +81,7 @@ def doctor(
 
 
 def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Print trials, resources and estimated time of a study without running it.
+    """Print a study's trials, resources and time; run nothing.
 
     Example:  darts-ray plan quickstart.yaml --set seeds=0..9
     """
@@ -126,7 +126,7 @@ def bench(
     variants: Annotated[bool, typer.Option(help="Try other options too.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Measure step time, memory and projected cost of a search on this machine.
+    """Measure time, memory and cost of a search on this machine.
 
     Example:  darts-ray bench quickstart.yaml --steps 20
     """

@@ -22,7 +22,7 @@ def study(
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run every stage of a study: search, select, retrain, export, report.
+    """Run a study: search, select, retrain, export, report.
 
     Example:  darts-ray study quickstart.yaml --set seeds=0..4 --set output=/mnt/runs
     """
@@ -84,10 +84,11 @@ def resume(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue a study after an interruption; what is finished stays finished.
+    """Continue a study; what is finished stays finished.
 
-    With --set, resources, tracking, tune's retries and checkpoints and the export may change, and
-    seeds, settings and methods may be added; what finished trials were made with may not change.
+    With --set, resources, tracking, tune's retries and checkpoints, and the
+    export may change; seeds, settings and methods may be added. What finished
+    trials were made with may not change.
 
     Example:  darts-ray resume runs/quickstart --set resources.max_concurrent=2
     """

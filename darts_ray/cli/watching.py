@@ -35,8 +35,9 @@ def status(
 ) -> None:
     """Say how far a study is, from any machine that sees its folder.
 
-    Only files are read: no lock is touched, and Ray is not asked. A trial's epoch is that of its
-    newest checkpoint; the time left is that of the present stage, at its pace so far.
+    Only files are read: no lock is touched, and Ray is not asked. A trial's epoch
+    is that of its newest checkpoint; the time left is that of the present stage,
+    at its pace so far.
 
     Example:  darts-ray status runs/quickstart --watch
     """

@@ -270,6 +270,19 @@ def test_latex_says_when_there_are_too_few_seeds(tmp_path: Path) -> None:
     assert r" & -- & -- \\" in text
 
 
+def test_a_report_is_written_where_it_is_wanted(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "elsewhere.html"
+    assert run(["report", two[0], "-o", str(page), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(page)}
+    assert "<html" in page.read_text()
+    assert not Path(two[0], "report.html").exists()
+    assert run(["report", two[0]]) == 0
+    assert Path(two[0], "report.html").exists()
+    assert run(["report", two[0], "-o", str(tmp_path / "absent" / "page.html")]) == 2
+
+
 def test_the_page_stands_alone(two: list[str]) -> None:
     page = render_comparison(compare_studies(two))
     for part in ("92.67 ± 2.16", "differ at the 5 % level", "0.031", "97.50", "b_x"):
