@@ -241,7 +241,7 @@ def _study(
         capture_output=True,
         text=True,
         env={name: value for name, value in variables.items() if value is not None},
-        timeout=150,
+        timeout=300,
     )
 
 
