@@ -27,7 +27,7 @@ SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """What the commands of the README need here.
+    """What the commands of docs/cluster.md need here.
 
     Attributes:
         config: the shipped cluster file for this machine.

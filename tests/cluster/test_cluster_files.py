@@ -17,7 +17,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from darts_ray.config import load_config
-from tests.cluster.readme import readme_command
+from tests.cluster.page import page_command
 
 REPOSITORY = Path(__file__).parents[2]
 CLUSTER = REPOSITORY / "configs" / "cluster"
@@ -99,8 +99,8 @@ def test_ray_accepts_the_cluster_file(cluster: dict[str, Any]) -> None:
         validate_config(prepare_config({**cluster, "setup_comands": []}))
 
 
-def test_the_readmes_submission_names_files_that_are_there(cluster: dict[str, Any]) -> None:
-    words = readme_command("ray submit")
+def test_the_pages_submission_names_files_that_are_there(cluster: dict[str, Any]) -> None:
+    words = page_command("ray submit")
     config, script, study = words[2:5]
     assert (REPOSITORY / config).exists()
     assert (REPOSITORY / script).exists()

@@ -1,4 +1,4 @@
-"""The README's cluster commands, carried out: `pytest -n 0 -m slow tests/cluster`.
+"""The page's cluster commands, carried out: `pytest -n 0 -m slow tests/cluster`.
 
 Needs an ssh client and server (Debian: openssh-server) and rsync, and nothing but loopback.
 """
@@ -15,7 +15,7 @@ import pytest
 
 from darts_ray.study import load_study
 from tests.cluster.local_cluster import REPOSITORY, SSHD, LocalCluster, local_cluster
-from tests.cluster.readme import readme_command
+from tests.cluster.page import page_command
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,7 +40,7 @@ SMALL = (
 
 
 def run(cluster: LocalCluster, words: Sequence[str]) -> str:
-    """Run a command of the README in a checkout; return what it says."""
+    """Run a command of the page in a checkout; return what it says."""
     done = subprocess.run(
         words,
         cwd=REPOSITORY,
@@ -59,7 +59,7 @@ def run(cluster: LocalCluster, words: Sequence[str]) -> str:
 def adapted(words: Sequence[str], places: dict[str, str], name: str) -> list[str]:
     """Put this machine's places and a small study into a command; its form stays."""
     used = {old for old in places for word in words if old in word}
-    assert used == set(places), "the README's command has changed"
+    assert used == set(places), "the page's command has changed"
     for old, new in places.items():
         words = [word.replace(old, new) for word in words]
     return [*words, *(w for value in (*SMALL, f"name={name}") for w in ("--set", value))]
@@ -80,7 +80,7 @@ def test_up_submit_job_submit_down(cluster: LocalCluster, tmp_path: Path) -> Non
     said = run(
         cluster,
         adapted(
-            readme_command("ray submit"),
+            page_command("ray submit"),
             {**config, **small, "/mnt/shared/runs": output},
             "submitted",
         ),
@@ -89,7 +89,7 @@ def test_up_submit_job_submit_down(cluster: LocalCluster, tmp_path: Path) -> Non
     assert "Study folder:" in said
     check_study(tmp_path / "runs" / "submitted")
 
-    words = readme_command("ray job submit")
+    words = page_command("ray job submit")
     at = words.index("tracking.uri=http://mlflow.example.com")
     words[at] = "tracking.enabled=false"  # there is no such server here
     address = ["--address", cluster.dashboard]

@@ -1,4 +1,4 @@
-"""The commands that the README gives for a cluster."""
+"""The commands that docs/cluster.md gives for a cluster."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 
 
-def readme_command(start: str) -> list[str]:
-    """Return the words of the README's command that begins with `start`."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+def page_command(start: str) -> list[str]:
+    """Return the words of the page's command that begins with `start`."""
+    text = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     found = [line for line in lines if line.startswith(start)]
