@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from darts_ray.tracking import StudyTracker, sqlite_uri
+from darts_ray.tracking import Registration, StudyTracker, sqlite_uri
 
 PARAMS = {"epochs": 2, "optim": {"xi": 0.025, "order": "unrolled", "clip": None}}
 
@@ -349,3 +350,28 @@ def test_the_users_own_mlflow_state_is_left_alone(folder: Path) -> None:
     assert tracker.close()
     assert (mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")) == before
     assert mlflow.active_run() is None
+
+
+def test_champion_moves_to_a_better_model_or_when_told(
+    folder: Path, reader: Reader, tmp_path: Path
+) -> None:
+    tracker = make_tracker(folder)
+    how = Registration("champions", rule="better", score_name="select accuracy", data="digits")
+
+    def champion_after(factor: float, how: Registration) -> tuple[str, str]:
+        model = small_model(tmp_path / f"{factor}.onnx", factor)
+        assert tracker.register_onnx(model, "champions", registration=how)
+        now = reader.client.get_model_version_by_alias("champions", "champion")
+        return str(now.version), tracker.why_not_champion(model)
+
+    assert champion_after(1.0, replace(how, score=0.9)) == ("1", "")
+    version, reason = champion_after(2.0, replace(how, score=0.8))
+    assert version == "1"
+    assert "0.8 is not better than the 0.9 of version 1; set export.champion=always" in reason
+    assert champion_after(3.0, replace(how, score=0.95)) == ("3", "")
+    assert champion_after(4.0, replace(how, score=0.99, data="other"))[0] == "3"
+    assert champion_after(5.0, replace(how, score=0.99, rule="never"))[0] == "3"
+    assert champion_after(6.0, replace(how, score=0.5, rule="always")) == ("6", "")
+    # Registered again, as a study that asks for its version does: nothing moves.
+    assert champion_after(3.0, replace(how, rule="never"))[0] == "6"
+    assert tracker.close()

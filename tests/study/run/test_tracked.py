@@ -1,17 +1,21 @@
 """What a study leaves in a real SQLite store when its queue is lost with the driver's machine."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 
+from darts_ray.export import load_proto
 from darts_ray.study import load_study, resume_study, run_study
+from darts_ray.study.files.exported import Exported
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.study import read_study_file
-from darts_ray.study.run.tracked import TRACKING_FOLDER
-from darts_ray.tracking import sqlite_uri
+from darts_ray.study.run.tracked import TRACKING_FOLDER, settled
+from darts_ray.tracking import Registration, StudyTracker, sqlite_uri
 from tests.study.run.conftest import FakeRay, tiny
+from tests.tracking.test_tracker import small_model
 
 pytestmark = [
     # mlflow's SQL store uses a loader strategy that newer SQLAlchemy deprecates
@@ -47,3 +51,27 @@ def test_a_lost_queue_costs_neither_the_identity_nor_the_epochs(
         history = client.get_metric_history(run.info.run_id, "validation_accuracy")
         measured = [(m.step, m.value) for m in sorted(history, key=lambda m: m.step)]
         assert measured == list(zip(rows.epoch, rows.validation_accuracy, strict=True))
+
+
+@pytest.mark.parametrize(("score", "champion"), [(0.8, "1"), (0.95, "2")])
+def test_a_file_that_waited_finds_its_version_and_the_better_model_stays_champion(
+    tmp_path: Path, score: float, champion: str
+) -> None:
+    uri = sqlite_uri(tmp_path)
+    how = Registration("cells", rule="better", score_name="select accuracy", data="digits")
+    tracker = StudyTracker(uri, "e", "s", tmp_path / "queue", load_onnx=load_proto)
+    tracker.start_study({})
+    folder = StudyFolder(str(tmp_path / "study"))
+    for version, (factor, own) in enumerate(((2.0, 0.9), (3.0, score)), start=1):
+        model = small_model(tmp_path / "best.onnx", factor)
+        how = replace(how, score=own)
+        assert tracker.register_onnx(model, "cells", registration=how) == str(version)
+    folder.write_file("best.onnx", tmp_path / "best.onnx")
+    waiting = Exported(
+        "best.onnx", "t", 0, 20, 1e-4, 1e-6, (1,), "images", 1, registered="cells (waiting)"
+    )
+    config = tiny(tmp_path, tracking={"registered_model": "cells"})
+    assert settled(tracker, folder, config, waiting).registered == "cells, version 2"
+    assert tracker.close()
+    client = mlflow.MlflowClient(uri)
+    assert str(client.get_model_version_by_alias("cells", "champion").version) == champion
