@@ -47,6 +47,20 @@ class TrackingSection(Model):
         return uri
 
 
+class BenchmarkSection(Model):
+    """Published accuracies of the derived cells, looked up without training (NAS-Bench-201)."""
+
+    enabled: bool | None = Field(
+        None, description="Default: where the searched space has a published table."
+    )
+    datasets: tuple[Literal["cifar10", "cifar100", "imagenet16-120"], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Whose test accuracies; default: cifar100 for searches on CIFAR-100, else"
+        " cifar10.",
+    )
+
+
 class ResourcesSection(Model):
     """What each trial gets, and where the study runs."""
 

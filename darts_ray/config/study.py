@@ -21,6 +21,7 @@ from darts_ray.config.retrain import RetrainConfig, TrainingRecipe
 from darts_ray.config.search import SearchConfig
 from darts_ray.config.sections import (
     MUTABLE,
+    BenchmarkSection,
     ResourcesSection,
     TrackingSection,
     TuneSection,
@@ -29,6 +30,7 @@ from darts_ray.config.seeds import Seeds
 from darts_ray.config.space import SpaceConfig
 from darts_ray.errors import ConfigError
 from darts_ray.location import CREDENTIALS_REMEDY, refuse_user_info
+from darts_ray.space import spaces
 
 
 class SelectSection(TrainingRecipe):
@@ -71,6 +73,7 @@ class StudyConfig(Model):
     search: dict[str, Any] | None = Field(
         None, description="A SearchConfig without data and seed; any scalar may be an axis."
     )
+    benchmark: BenchmarkSection = BenchmarkSection()
     select: SelectSection | None = None
     retrain: RetrainSection | None = None
     export: ExportSection | None = None
@@ -133,6 +136,12 @@ class StudyConfig(Model):
         self.resources.check_workers(sizes, self.data.is_text)
         if self.search is not None:
             self._check_search()
+        asked = self.benchmark.enabled or self.benchmark.datasets is not None
+        if asked and not self.benchmark_datasets:
+            raise ValueError(
+                "benchmark: is switched off, or no searched space has a published table (that of"
+                " NAS-Bench-201, search.space: nasbench201, has one)"
+            )
         if self.retrain is not None and self.retrain.genotype is not None:
             self.retrain_config(self.retrain.genotype, self.retrain.seeds[0])
         return self
@@ -170,6 +179,34 @@ class StudyConfig(Model):
         trial = self.search_config(next(one_by_one(axes)), self.seeds[0])
         complete = trial.model_dump(mode="json", exclude={"data", "seed"})
         return self.model_copy(update={"search": write_out(self.search, complete, axes, "")})
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that this study has, in order."""
+        present = {
+            "search": self.search is not None,
+            "benchmark": bool(self.benchmark_datasets),
+            "select": self.select is not None,
+            "retrain": self.retrain is not None,
+            "export": self.export is not None,
+            "report": True,
+        }
+        return tuple(stage for stage, is_there in present.items() if is_there)
+
+    @property
+    def benchmark_datasets(self) -> tuple[str, ...]:
+        """Whose published accuracies are looked up; none without the benchmark stage."""
+        if self.search is None or self.benchmark.enabled is False:
+            return ()
+        table = spaces["nasbench201"].cells
+        searches = (
+            self.search_config(setting, self.seeds[0])
+            for setting in one_by_one(self.search_axes(), within="space")
+        )
+        if not any(search.search_space().cells == table for search in searches):
+            return ()
+        default = "cifar100" if self.data.source == "cifar100" else "cifar10"
+        return self.benchmark.datasets or (default,)
 
     @property
     def judges_each(self) -> bool:

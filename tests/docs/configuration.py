@@ -27,7 +27,12 @@ from darts_ray.config.search import (
     RecurrentDropoutConfig,
     RecurrentSupernetConfig,
 )
-from darts_ray.config.sections import ResourcesSection, TrackingSection, TuneSection
+from darts_ray.config.sections import (
+    BenchmarkSection,
+    ResourcesSection,
+    TrackingSection,
+    TuneSection,
+)
 from darts_ray.config.space import EdgeConfig, SpaceConfig
 from darts_ray.config.study import RetrainSection, SelectSection, TopCells
 from tests.docs.blocks import REPOSITORY
@@ -79,6 +84,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("search.space.edges", EdgeConfig, "One list of these for each kind of cell."),
     ("augment", AugmentConfig, "In `search`, `select` and `retrain`; the last two cut out 16."),
     ("augment.color_jitter", ColorJitter, ""),
+    ("benchmark", BenchmarkSection, ""),
     ("select", SelectSection, ""),
     ("retrain", RetrainSection, ""),
     ("retrain.cells", TopCells, "Instead of `winner` or `each`."),

@@ -56,7 +56,7 @@ def search_entries(
     """
     entries = []
     sizes: dict[Genotype, int] = {}
-    scores = {entry.genotype: entry.select_scores for entry in before}
+    known = {entry.genotype: entry for entry in before}
     for outcome in outcomes:
         if outcome.status != "done":
             continue
@@ -74,7 +74,8 @@ def search_entries(
                 num_skip=_num_skip(genotype),
                 num_parameters=sizes[genotype],
                 epochs=int(last["epoch"]),
-                select_scores=scores.get(genotype, ()),
+                select_scores=known[genotype].select_scores if genotype in known else (),
+                true_accuracy=known[genotype].true_accuracy if genotype in known else {},
             )
         )
     return tuple(entries)

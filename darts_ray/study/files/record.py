@@ -21,7 +21,9 @@ from darts_ray.study.files.exported import Exported
 FORMAT = 1
 NO_AXIS = "-"
 """The setting of a study without axes."""
-STAGES = ("search", "select", "retrain", "export", "report")
+STAGES = ("search", "benchmark", "select", "retrain", "export", "report")
+SIDE_STAGES = frozenset({"benchmark"})
+"""Stages that only the report reads: nothing is chosen by them."""
 TRAINING_STAGES = ("search", "select", "retrain")
 
 
@@ -51,6 +53,8 @@ class SearchEntry:
         num_parameters: of the derived network.
         epochs: how many it ran.
         select_scores: of the cell's short trainings, by seed.
+        true_accuracy: published test accuracy (0..1) of the cell by dataset; nothing is chosen by
+            it.
     """
 
     trial: str
@@ -62,6 +66,7 @@ class SearchEntry:
     num_parameters: int
     epochs: int
     select_scores: tuple[float, ...] = ()
+    true_accuracy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def select_score(self) -> float | None:
@@ -164,11 +169,14 @@ class Record:
         together once there is another winner.
         """
         position = STAGES.index(stage)
+        readers = ("report",) if stage in SIDE_STAGES else STAGES[position:]
         undone = {
-            name: replace(state, finished=False) if STAGES.index(name) >= position else state
+            name: replace(state, finished=False) if name in readers else state
             for name, state in self.stages.items()
         }
-        return replace(self, stages=undone).with_stage(stage, num_trials=num_trials)
+        return replace(self, stages=undone).with_stage(
+            stage, num_trials=num_trials, finished=False
+        )
 
     def with_aliases(self, aliases: Mapping[str, str]) -> Record:
         """Return the record with the names that an older version gave to searches."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darts_ray.config import SearchConfig
+from darts_ray.space import Genotype, arch_string
 from darts_ray.tune import TrialOutcome
 
 NOT_METRICS = frozenset({"epoch", "stage", "setting", "seed", "trial"})
@@ -45,7 +47,11 @@ ALPHAS = pa.schema(
 
 
 def results_table(stage: str, outcomes: Iterable[TrialOutcome]) -> pa.Table:
-    """Return one row per trial and epoch: the keys, then a float column per metric."""
+    """Return one row per trial and epoch: the keys, then a float column per metric.
+
+    Searches in the skeleton of NAS-Bench-201 have a column `arch` as well: the epoch's cell as the
+    benchmark writes it.
+    """
     rows: list[dict[str, Any]] = []
     metrics: dict[str, None] = {}
     for outcome in outcomes:
@@ -56,7 +62,8 @@ def results_table(stage: str, outcomes: Iterable[TrialOutcome]) -> pa.Table:
             "seed": outcome.seed,
             "status": outcome.status,
         }
-        for report in _each_epoch_once(outcome.history):
+        epochs = _each_epoch_once(outcome.history)
+        for report in epochs:
             found = {
                 name: float(value) if math.isfinite(value) else None
                 for name, value in scalars(report).items()
@@ -64,8 +71,19 @@ def results_table(stage: str, outcomes: Iterable[TrialOutcome]) -> pa.Table:
             }
             metrics |= dict.fromkeys(found)
             rows.append({**keys, "epoch": report["epoch"], **found})
-    fields = [*KEYS, *(pa.field(name, pa.float64()) for name in metrics)]
+        if stage == "search":
+            for row, report in zip(rows[len(rows) - len(epochs) :], epochs, strict=True):
+                row["arch"] = _arch(report.get("genotype"))
+    has_arch = any(row.get("arch") for row in rows)
+    extra = [pa.field("arch", pa.string())] if has_arch else []
+    fields = [*KEYS, *extra, *(pa.field(name, pa.float64()) for name in metrics)]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+@cache
+def _arch(genotype: str | None) -> str | None:
+    found = None if genotype is None else Genotype.from_json(genotype)
+    return arch_string(found) if found is not None and found.skeleton == "nasbench201" else None
 
 
 def alphas_table(outcomes: Iterable[TrialOutcome]) -> pa.Table:

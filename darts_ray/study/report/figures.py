@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any, Literal
 
@@ -70,6 +70,20 @@ def retrain_curves(results: pd.DataFrame, measure: Measure) -> bytes:
     panels.append((measure.validation, f"validation {measure.title}", _percent(measure)))
     named = results.assign(setting="seed " + results["seed"].astype(str))
     return _curves(named, panels, by="setting")
+
+
+def truth_curves(results: pd.DataFrame, lines: Mapping[str, tuple[float, float]]) -> bytes:
+    """Draw the true accuracy of every epoch's cell, with the optimum and the random mean (SVG).
+
+    Args:
+        results: rows of results.parquet of the stage `benchmark`.
+        lines: optimum and mean of a random cell in percent, by column of `results`.
+    """
+    panels: list[tuple[str, str, Callable[[Any], Any]]] = [
+        (column, column.replace("true_accuracy_", "true accuracy (%), "), lambda v: 100 * v)
+        for column in lines
+    ]
+    return _curves(results, panels, by="setting", lines=lines)
 
 
 def alpha_history(alphas: pd.DataFrame, genotype: Genotype, cell: str) -> bytes:
@@ -156,6 +170,7 @@ def _curves(
     results: pd.DataFrame,
     panels: Sequence[tuple[str, str, Callable[[Any], Any]]],
     by: str,
+    lines: Mapping[str, tuple[float, float]] | None = None,
 ) -> bytes:
     shown = [p for p in panels if p[0] in results.columns and results[p[0]].notna().any()]
     names = list(dict.fromkeys(results[by]))
@@ -169,6 +184,11 @@ def _curves(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             for name, colour in zip(names, colours, strict=True):
                 _draw_group(axes, results[results[by] == name], key, scale, colour)
+            for level, name in zip(
+                (lines or {}).get(key, ()), ("optimum", "random"), strict=False
+            ):
+                axes.axhline(level, color="#52606d", lw=1, ls="--" if name == "optimum" else ":")
+                axes.text(1, level, name, transform=axes.get_yaxis_transform(), ha="right")
         handles = [
             mpl.lines.Line2D([], [], color=colour, lw=2, label=name)
             for name, colour in zip(names[:MAX_LEGEND], colours, strict=False)

@@ -19,9 +19,15 @@ from darts_ray.study.files.record import NO_AXIS, Record, SearchEntry, cell_name
 from darts_ray.study.files.study import REPORT_FILE, Study, load_study
 from darts_ray.study.files.tables import alphas_of
 from darts_ray.study.plan.settings import baseline_setting, settings_of
+from darts_ray.study.plan.truth import column_of
 from darts_ray.study.report.cell_drawing import draw_cell, label
 from darts_ray.study.report.deployment import onnx_accuracy, speed, tested
-from darts_ray.study.report.figures import alpha_history, retrain_curves, search_curves
+from darts_ray.study.report.figures import (
+    alpha_history,
+    retrain_curves,
+    search_curves,
+    truth_curves,
+)
 from darts_ray.study.report.rank_figure import draw_ranks
 from darts_ray.study.report.robustness import Robustness, assess
 from darts_ray.study.report.statistics import Summary, summarise
@@ -73,7 +79,10 @@ def render_report(study: Study) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"image": _data_uri, "number": count, "short": short_cells}
-    environment.filters |= {"duration": duration, "cell_title": CELL_TITLES.__getitem__}
+    environment.filters |= {
+        "duration": duration,
+        "cell_title": lambda name: CELL_TITLES.get(name, name.capitalize()),
+    }
     environment.filters["setting"] = lambda text: "as configured" if text == NO_AXIS else text
     return environment.get_template("report.html.jinja").render(_context(study))
 
@@ -126,6 +135,7 @@ def _context(study: Study) -> dict[str, Any]:
         "retrained": record.retrained_winner,
         "others": _retrained_cells(record, measure),
         "test": test,
+        "truth_curves": _truth_curves(results, robustness),
         "search_curves": _curves(results, "search", measure),
         "retrain_curves": _curves(results, "retrain", measure),
         "histories": _histories(study),
@@ -167,8 +177,6 @@ def _robustness(study: Study, results: pd.DataFrame, measure: Measure) -> Robust
         stops_early=config.tune.scheduler == "asha",
         judges_each=config.judges_each,
         baseline=baseline_setting(config),
-        # searches on other images transfer their cells, as most papers do
-        dataset="cifar100" if config.data.source == "cifar100" else "cifar10",
     )
 
 
@@ -184,6 +192,14 @@ def _curves(results: pd.DataFrame, stage: str, measure: Measure) -> bytes | None
         return None
     draw = search_curves if stage == "search" else retrain_curves
     return draw(rows, measure)
+
+
+def _truth_curves(results: pd.DataFrame, robustness: Robustness) -> bytes | None:
+    rows = results[results["stage"] == "benchmark"] if len(results) else results
+    lines = {
+        column_of(item.dataset): (item.optimum, item.random_mean) for item in robustness.published
+    }
+    return truth_curves(rows, lines) if len(rows) and lines else None
 
 
 @dataclass(frozen=True)

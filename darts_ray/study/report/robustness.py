@@ -9,7 +9,6 @@ from statistics import fmean
 
 import pandas as pd
 
-from darts_ray.benchmarks import nasbench201
 from darts_ray.space import SearchSpace
 from darts_ray.study.files.entries import scores_of_searches
 from darts_ray.study.files.measure import Measure
@@ -33,7 +32,7 @@ from darts_ray.study.report.statistics import (
     summarise,
     variance_components,
 )
-from darts_ray.study.report.truth import Published, has_table, published_facts
+from darts_ray.study.report.truth import Published, true_accuracies
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class SettingRobustness:
         improvement: of the mean over the baseline's; None without a baseline.
         distance: mean share of edges on which two searches' cells differ; None for one search.
         num_stopped: searches that a scheduler has stopped early; they count nowhere else here.
-        published: the cells' published test accuracy in percent, where the space has a table.
     """
 
     setting: str
@@ -63,7 +61,6 @@ class SettingRobustness:
     improvement: RelativeImprovement | None
     distance: float | None
     num_stopped: int
-    published: Summary | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Robustness:
         random_distance: mean distance of two random cells of the space.
         baseline: the setting that the others are related to.
         notes: what the reader has to know before believing a verdict.
-        published: of the space's table; None where it has none.
+        published: true accuracies by dataset; empty where the benchmark stage has not run.
     """
 
     measured: str
@@ -92,7 +89,7 @@ class Robustness:
     random_distance: float | None
     baseline: str | None
     notes: tuple[str, ...]
-    published: Published | None = None
+    published: tuple[Published, ...] = ()
 
 
 def assess(
@@ -102,7 +99,6 @@ def assess(
     space: SearchSpace | None,
     *,
     stops_early: bool = False,
-    dataset: str | None = None,
     judges_each: bool = False,
     tested: Mapping[str, Sequence[float]] | None = None,
     baseline: str | None = None,
@@ -121,7 +117,6 @@ def assess(
         judges_each: whether every search's own cell is retrained; its test score counts then.
         tested: test scores of each search's own cell, by trial; default: those of the record.
         baseline: the setting to which the others are related.
-        dataset: whose published accuracies are looked up, where the space has a table.
     """
     full = max((entry.epochs for entry in record.search), default=0)
     counted = [entry for entry in record.search if not stops_early or entry.epochs == full]
@@ -142,10 +137,6 @@ def assess(
             for item in comparisons
         )
     eigenvalues = _last_eigenvalues(results)
-    table = None if dataset is None or not has_table(space) else dataset
-    published = {
-        entry.trial: nasbench201.accuracy(entry.genotype, table) for entry in counted if table
-    }
     settings = tuple(
         _setting(
             setting,
@@ -154,7 +145,6 @@ def assess(
             stopped,
             eigenvalues,
             None if baseline is None else scores[baseline],
-            published,
             tested,
         )
         for setting, by_seed in scores.items()
@@ -165,11 +155,11 @@ def assess(
         comparisons=comparisons,
         seeds=tuple(_needed(comparisons, scores)),
         ranks=None if stopped else rank_test(scores, more_is_better=measure.more_is_better),
-        correlations=tuple(_correlations(counted, published)),
+        correlations=tuple(_correlations(counted, tested)),
         random_distance=None if space is None else random_distance(space),
         baseline=baseline,
         notes=tuple(_notes(scores, stopped, full)),
-        published=None if table is None else published_facts(table),
+        published=true_accuracies(counted),
     )
 
 
@@ -200,7 +190,6 @@ def _setting(
     stopped: Sequence[SearchEntry],
     eigenvalues: dict[str, float],
     baseline: dict[int, float] | None,
-    published: dict[str, float],
     tested: Mapping[str, Sequence[float]],
 ) -> SettingRobustness:
     entries = [entry for entry in counted if entry.setting == setting]
@@ -223,7 +212,6 @@ def _setting(
         improvement=improvement,
         distance=mean_distance(genotypes),
         num_stopped=sum(entry.setting == setting for entry in stopped),
-        published=summarise([published[e.trial] for e in entries if e.trial in published]),
     )
 
 
@@ -246,13 +234,16 @@ def _needed(
 
 
 def _correlations(
-    entries: Sequence[SearchEntry], published: dict[str, float]
+    entries: Sequence[SearchEntry], tested: Mapping[str, Sequence[float]]
 ) -> Iterable[tuple[str, str, Correlation]]:
     signals: dict[str, list[float | None]] = {
         "search score": [entry.validation for entry in entries],
         "select score": [entry.select_score for entry in entries],
-        "published accuracy": [published.get(entry.trial) for entry in entries],
+        "test score": [fmean(tested[e.trial]) if e.trial in tested else None for e in entries],
     }
+    for dataset in dict.fromkeys(name for entry in entries for name in entry.true_accuracy):
+        truth = [entry.true_accuracy.get(dataset) for entry in entries]
+        signals[f"true accuracy on {dataset}"] = truth
     for (first, ours), (second, theirs) in combinations(signals.items(), 2):
         correlation = rank_correlation(ours, theirs)
         if correlation is not None:

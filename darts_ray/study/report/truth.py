@@ -1,11 +1,28 @@
-"""What a published table says about a space, for comparison with what searches found."""
+"""True accuracies over searches, beside what the published table says of the whole space."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from darts_ray.benchmarks import nasbench201
-from darts_ray.space import SearchSpace, spaces
+from darts_ray.study.files.record import SearchEntry
+from darts_ray.study.report.statistics import Share, Summary, share, summarise
+
+
+@dataclass(frozen=True)
+class TrueAccuracy:
+    """One setting's cells on a dataset, in percent.
+
+    Attributes:
+        setting: its text.
+        score: over its searches.
+        below_random: searches whose cell is worse than a random one on average.
+    """
+
+    setting: str
+    score: Summary
+    below_random: Share
 
 
 @dataclass(frozen=True)
@@ -17,29 +34,40 @@ class Published:
         optimum: of the best cell.
         random_mean: of a uniformly random cell.
         trivial: by name, cells that nobody had to search for.
+        settings: those that have searched the space.
     """
 
     dataset: str
     optimum: float
     random_mean: float
     trivial: tuple[tuple[str, float], ...]
+    settings: tuple[TrueAccuracy, ...]
 
 
-def has_table(space: SearchSpace | None) -> bool:
-    """Tell whether the space is that of the published table, whatever its name."""
-    return space is not None and space.cells == spaces["nasbench201"].cells
+def true_accuracies(entries: Sequence[SearchEntry]) -> tuple[Published, ...]:
+    """Return what the benchmark stage found, dataset by dataset; nothing before it has run."""
+    datasets = dict.fromkeys(name for entry in entries for name in entry.true_accuracy)
+    return tuple(_on(dataset, entries) for dataset in datasets)
 
 
-def published_facts(dataset: str) -> Published:
-    """Return what is worth knowing beside the searches' own accuracies."""
+def _on(dataset: str, entries: Sequence[SearchEntry]) -> Published:
     trivial = (
         ("all 3x3 convolutions", nasbench201.ALL_CONV3X3),
         ("a ResNet-like cell", nasbench201.RESNET_LIKE),
         ("all skip connections", nasbench201.ALL_SKIP),
     )
+    random_mean = nasbench201.random_mean_and_std(dataset)[0]
+    settings = []
+    for setting in dict.fromkeys(entry.setting for entry in entries):
+        ours = (entry for entry in entries if entry.setting == setting)
+        values = [100 * e.true_accuracy[dataset] for e in ours if dataset in e.true_accuracy]
+        score, below = summarise(values), share([value < random_mean for value in values])
+        if score is not None and below is not None:
+            settings.append(TrueAccuracy(setting, score, below))
     return Published(
         dataset,
         nasbench201.optimum(dataset)[1],
-        nasbench201.random_mean_and_std(dataset)[0],
+        random_mean,
         tuple((name, nasbench201.accuracy(cell, dataset)) for name, cell in trivial),
+        tuple(settings),
     )

@@ -45,6 +45,7 @@ CLASSES = {
     "data.workers": Change.FREE,
     "seeds": Change.GROWS,
     "search": Change.GROWS,
+    "benchmark": Change.PENDING,
     "baseline": Change.FREE,  # only the report reads it
     "select": Change.FIXED,
     "select.seeds": Change.GROWS,

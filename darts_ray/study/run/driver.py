@@ -81,12 +81,12 @@ def run_study(
 
     A stage that is done is not repeated; trials of it that failed are tried again, and if that
     changes the winner the later stages follow. Stages that are named in `stages` and train
-    nothing (export, report) are always run. A call whose first stage is not the study's first
-    continues the study in the folder, as with `resume`.
+    nothing (benchmark, export, report) are always run. A call whose first stage is not the
+    study's first continues the study in the folder, as with `resume`.
 
     Args:
         config: the study.
-        stages: run only these of `search`, `select`, `retrain`, `export`, `report`.
+        stages: run only these of `search`, `benchmark`, `select`, `retrain`, `export`, `report`.
         resume: continue the study if the folder already holds it.
         quiet: no live view of the trials.
         on_message: receives one plain line per event.
@@ -198,7 +198,7 @@ def pending_stages(record: Record, wanted: Sequence[str], *, named: bool) -> lis
         done = record.has_finished(stage)
         failed = any(entry.stage == stage for entry in record.failed)
         follows = bool(set(pending) & set(TRAINING_STAGES))
-        again = stage == "report" or (named and stage == "export")
+        again = stage == "report" or (named and stage in ("benchmark", "export"))
         if not done or failed or follows or again:
             pending.append(stage)
     return pending
@@ -213,10 +213,7 @@ def _wanted_stages(config: StudyConfig, stages: Sequence[str] | None) -> list[st
     unknown = set(stages or ()) - set(STAGES)
     if unknown:
         raise ConfigError(f"No stage is named {sorted(unknown)}; there are: {', '.join(STAGES)}.")
-    present = [
-        stage for stage in STAGES if stage == "report" or getattr(config, stage) is not None
-    ]
-    chosen = [stage for stage in present if stages is None or stage in stages]
+    chosen = [stage for stage in config.stages if stages is None or stage in stages]
     if not chosen:
         raise ConfigError(f"The configuration has no section for {', '.join(stages or ())}.")
     return chosen

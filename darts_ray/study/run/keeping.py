@@ -37,6 +37,11 @@ class Keeper:
         section = study.config.retrain
         self._keeps_retrained = section is not None and section.cells != "winner"
 
+    @property
+    def results(self) -> pa.Table:
+        """Content of results.parquet."""
+        return self._results
+
     def change(self, **changes: Any) -> None:
         """Change fields of the record; the next write makes it durable."""
         self.record = replace(self.record, **changes)
@@ -53,7 +58,7 @@ class Keeper:
 
     def save(self, stage: str, outcomes: Sequence[TrialOutcome], seconds: float) -> None:
         """Write tables and record; the stage does not count as done yet."""
-        self._write_rows(stage, results_table(stage, outcomes))
+        self.write_rows(stage, results_table(stage, outcomes))
         if stage == "search":
             self._folder.write_table(ALPHAS_FILE, alphas_table(outcomes))
         others = (entry for entry in self.record.failed if entry.stage != stage)
@@ -90,6 +95,7 @@ class Keeper:
         )
         self.write()
 
-    def _write_rows(self, stage: str, rows: pa.Table) -> None:
+    def write_rows(self, stage: str, rows: pa.Table) -> None:
+        """Replace a stage's rows in results.parquet."""
         self._results = replace_stage(self._results, rows, stage)
         self._folder.write_table(RESULTS_FILE, self._results)

@@ -70,9 +70,11 @@ def bring_up_to_date(
             say(f"retrain: the checkpoint of {', '.join(lost)} is gone; it is trained again")
             record = record.beginning("retrain", record.stages["retrain"].num_trials)
     again = [name for name in changed_fields(before, now) if class_of(name) is Change.PENDING]
-    if again and record.has_finished("export"):
-        say(f"export: {', '.join(again)} changed")
-        record = record.beginning("export", 0)
+    for stage in ("benchmark", "export"):
+        changed = [name for name in again if name.partition(".")[0] == stage]
+        if changed and record.has_finished(stage):
+            say(f"{stage}: {', '.join(changed)} changed")
+            record = record.beginning(stage, 0)
     if record is not written or record.aliases:
         write_record(folder, record)
     return record

@@ -30,12 +30,13 @@ from darts_ray.study.plan.settings import (
     setting_text,
     settings_of,
 )
+from darts_ray.study.plan.truth import trajectories, with_true_accuracies
 from darts_ray.study.report.model_card import write_model_card
 from darts_ray.study.report.page import write_report
 from darts_ray.study.run.exporting import export_network
 from darts_ray.study.run.keeping import Keeper
 from darts_ray.study.run.registering import registration_of
-from darts_ray.study.run.tracked import log_figures, log_weights, settled
+from darts_ray.study.run.tracked import log_figures, log_true_accuracies, log_weights, settled
 from darts_ray.tracking import StudyTracker
 from darts_ray.tune import (
     LiveView,
@@ -103,6 +104,7 @@ class StageRunner:
         started = time.monotonic()
         {
             "search": self._search,
+            "benchmark": self._benchmark,
             "select": self._select,
             "retrain": self._retrain,
             "export": self._export,
@@ -133,6 +135,21 @@ class StageRunner:
         self._kept.finish("search", winner if self.config.select is None else None)
         if self._tracker is not None:
             log_figures(self._tracker, self.record, read_alphas(self.folder))
+
+    def _benchmark(self) -> None:
+        self._need("search")
+        datasets = self.config.benchmark_datasets
+        self._kept.begin("benchmark", 0)
+        self._kept.change(search=with_true_accuracies(self.record.search, datasets))
+        rows = trajectories(self._kept.results, datasets)
+        self._kept.write_rows("benchmark", rows)
+        cells = len(entries.candidates(self.record.search))
+        self._say(
+            f"benchmark: {cells} cells and {len(rows)} epochs looked up in NAS-Bench-201"
+            f" ({', '.join(datasets)})"
+        )
+        if self._tracker is not None:
+            log_true_accuracies(self._tracker, rows)
 
     def _select(self) -> None:
         self._need("search")

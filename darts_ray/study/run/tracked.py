@@ -108,7 +108,9 @@ def deliver_again(tracker: StudyTracker, study: Study) -> None:
     if not len(rows):
         return
     names = [name for name in rows.columns if name not in KEYS.names]
-    for (stage, trial), epochs in rows.groupby(["stage", "trial"], sort=False):
+    for (stage, trial), epochs in rows[rows["stage"] != "benchmark"].groupby(
+        ["stage", "trial"], sort=False
+    ):
         owner = f"{stage}/{trial}"
         tracker.start_trial(stage, owner, trial, {"seed": int(epochs["seed"].iloc[0])})
         for epoch, *values in epochs[["epoch", *names]].itertuples(index=False):
@@ -116,6 +118,16 @@ def deliver_again(tracker: StudyTracker, study: Study) -> None:
             tracker.log_epoch(owner, int(epoch), metrics)
         failed = epochs["status"].iloc[-1] == "failed"
         tracker.end_trial(owner, "FAILED" if failed else "FINISHED")
+    looked_up = rows[rows["stage"] == "benchmark"]
+    log_true_accuracies(tracker, pa.Table.from_pandas(looked_up, preserve_index=False))
+
+
+def log_true_accuracies(tracker: StudyTracker, rows: pa.Table) -> None:
+    """Write the true accuracy of every epoch's cell into the runs of the searches."""
+    names = [name for name in rows.column_names if name not in KEYS.names]
+    for row in rows.to_pylist():
+        known = {name: row[name] for name in names if row[name] is not None}
+        tracker.log_epoch(f"search/{row['trial']}", row["epoch"], known)
 
 
 def log_figures(tracker: StudyTracker, record: Record, alphas: pa.Table) -> None:

@@ -121,9 +121,7 @@ def study_status(folder: str | Path | StudyFolder) -> StudyStatus:
     record = with_old_names(config, record, folders.__contains__)
     driver = read_driver(place, modified)
     stages = tuple(
-        _stage(name, config, record, rows, place, modified, driver)
-        for name in STAGES
-        if name == "report" or getattr(config, name) is not None
+        _stage(name, config, record, rows, place, modified, driver) for name in config.stages
     )
     measure = Measure.of(config.data)
     return StudyStatus(
@@ -155,7 +153,8 @@ def _stage(
     seconds = 0.0 if known is None else known.seconds
     if record.has_finished(name):
         assert known is not None
-        trials = trials_of_finished(name, rows, record.failed, measure)
+        is_training = name in TRAINING_STAGES  # others have rows of trials that are not theirs
+        trials = trials_of_finished(name, rows, record.failed, measure) if is_training else []
         return StageStatus(name, "done", tuple(trials), known.num_trials, seconds, 0.0)
     specs = planned_trials(config, record, name) if name in TRAINING_STAGES else []
     trials, number = [], _number(config, name)
@@ -176,7 +175,7 @@ def _stage(
 def _is_next(name: str, config: StudyConfig, record: Record) -> bool:
     """Tell whether every stage before this one is done."""
     earlier = STAGES[: STAGES.index(name)]
-    return all(record.has_finished(s) for s in earlier if getattr(config, s) is not None)
+    return all(record.has_finished(s) for s in earlier if s in config.stages)
 
 
 def _number(config: StudyConfig, stage: str) -> int | None:

@@ -14,6 +14,7 @@ from darts_ray.space import ConvGenotype, Edge, Genotype, spaces, zoo
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import Record, SearchEntry
 from darts_ray.study.files.study import Study, load_study
+from darts_ray.study.plan.truth import with_true_accuracies
 from darts_ray.study.report.agreement import distance, has_collapsed, mean_distance
 from darts_ray.study.report.page import _robustness, render_report
 from darts_ray.study.report.robustness import Robustness, assess
@@ -106,21 +107,23 @@ def test_searches_that_were_stopped_early_stay_out() -> None:
     assert b.score.n == 7
 
 
-def test_published_accuracies_are_looked_up() -> None:
+def test_true_accuracies_are_described() -> None:
     skips = Genotype.parse(nasbench201.ALL_SKIP)
     best, optimum = nasbench201.optimum("cifar10")
     cells = [skips, skips, best]
     entries = [entry("a", seed, 0.5, cell=cell) for seed, cell in enumerate(cells)]
-    found = assess(
-        record(*entries), load_frame(), ACCURACY, spaces["nasbench201"], dataset="cifar10"
-    )
-    (row,) = found.settings
-    assert row.published is not None
-    assert row.published.mean == pytest.approx((2 * 54.30 + optimum) / 3, abs=0.01)
-    assert found.published is not None
-    assert found.published.optimum == pytest.approx(94.37, abs=0.005)
-    other = assess(record(*entries), load_frame(), ACCURACY, spaces["darts"], dataset="cifar10")
-    assert other.published is None
+    looked_up = with_true_accuracies(entries, ("cifar10", "cifar100"))
+    found = assess(record(*looked_up), load_frame(), ACCURACY, spaces["nasbench201"])
+    first, second = found.published
+    assert (first.dataset, second.dataset) == ("cifar10", "cifar100")
+    (row,) = first.settings
+    assert row.score.mean == pytest.approx((2 * 54.30 + optimum) / 3, abs=0.01)
+    assert (row.below_random.count, row.below_random.n) == (2, 3)
+    assert first.optimum == pytest.approx(94.37, abs=0.005)
+    # cells of another space have no published accuracy
+    (other,) = with_true_accuracies([entry("a", 0, 0.5, cell=zoo["DARTS_V2"])], ("cifar10",))
+    assert other.true_accuracy == {}
+    assert assess(record(other), load_frame(), ACCURACY, spaces["darts"]).published == ()
 
 
 def test_random_cells_are_the_baseline() -> None:

@@ -226,4 +226,11 @@ def test_what_is_left_to_do(
         stages={stage: StageState(finished=True) for stage in done},
         failed=tuple(Failure(stage, "t", "-", 0, "lost") for stage in failed),
     )
-    assert pending_stages(record, STAGES, named=named) == pending
+    wanted = [stage for stage in STAGES if stage != "benchmark"]
+    assert pending_stages(record, wanted, named=named) == pending
+
+
+def test_a_table_that_is_looked_up_later_repeats_no_training() -> None:
+    done = ("search", "select", "retrain", "export")
+    record = Record(stages={stage: StageState(finished=True) for stage in done})
+    assert pending_stages(record, STAGES, named=False) == ["benchmark", "report"]
