@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from darts_ray.export import ModelMetadata, PictureRule, export_onnx
+from darts_ray.nn import ConvNetwork
+from darts_ray.space import zoo
 
 CLASSES = {"circles": 0, "squares": 1, "stripes": 2}
 
@@ -47,5 +52,22 @@ def texts(folder: Path) -> None:
         (target / f"{part}.txt").write_text("".join(f"{line} .\n" for line in lines))
 
 
-MATERIAL = {"photos": images, "stories": texts}
+def exported(folder: Path) -> None:
+    """Write `best.onnx` of an untrained network for the shapes, and `picture.png`."""
+    torch.manual_seed(0)
+    genotype = zoo["DARTS_V2"]
+    metadata = ModelMetadata(
+        genotype.to_json(),
+        tuple(CLASSES),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        pictures=PictureRule((32, 32), "stretch", converts_color=True),
+    )
+    network = ConvNetwork(genotype, 4, len(CLASSES), 2, auxiliary=False)
+    export_onnx(network, folder / "best.onnx", example_size=(3, 32, 32), metadata=metadata)
+    pixels = _picture(np.random.default_rng(0), 0)
+    Image.fromarray(pixels).resize((50, 40)).save(folder / "picture.png")
+
+
+MATERIAL = {"photos": images, "stories": texts, "exported": exported}
 """By the name that a `needs` mark gives."""

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+from darts_ray.errors import ExportError
 from darts_ray.export import (
     ModelMetadata,
     TextRule,
@@ -109,7 +110,7 @@ CONSUMERS = {
 }
 IMAGES: dict[str, dict[str, Any]] = {
     "quickstart": {"cell": "DARTS_V1", "channels": 12, "layers": 3, "size": (1, 8, 8)},
-    "DARTS_V2": {"cell": "DARTS_V2", "channels": 16, "layers": 8, "size": (3, 32, 32)},
+    "DARTS_V2": {"cell": "DARTS_V2", "channels": 8, "layers": 5, "size": (3, 32, 32)},
     "odd": {"cell": "DARTS_V2", "channels": 6, "layers": 5, "size": (3, 25, 25)},
 }
 
@@ -167,6 +168,11 @@ def _exported(name: str, folder: Path) -> Exported:
     pixels = pixels.to(torch.uint8)
     fit_statistics(network, metadata, pixels)
     files = {opset: folder / f"{opset}.onnx" for opset in (17, 20)}
+    if name == "odd":  # onnx has no adapter to 17 for its Pad
+        with pytest.raises(ExportError, match=r"cannot convert .* export\.opset to 18"):
+            export_onnx(
+                network, files.pop(17), example_size=form["size"], metadata=metadata, opset=17
+            )
     for opset, file in files.items():
         export_onnx(network, file, example_size=form["size"], metadata=metadata, opset=opset)
         assert verify_onnx(file, network, pixels).max_difference <= TOLERANCE
@@ -233,6 +239,8 @@ def check(
 def test_image_networks_compute_the_same_elsewhere(
     consumer: tuple[str, Consumer, Path], images: Mapping[str, Exported], name: str, tmp_path: Path
 ) -> None:
+    if consumer[1].opset not in images[name].files:
+        pytest.skip("the export refuses this opset for this network")
     check(consumer, images[name], tmp_path, name)
 
 
