@@ -22,6 +22,7 @@ from darts_ray.export import (
     TextRule,
     export_onnx,
     export_recurrent_onnx,
+    load_proto,
 )
 from darts_ray.nn import RecurrentNetwork
 from darts_ray.space import zoo
@@ -180,3 +181,55 @@ def test_a_text_without_the_vocabulary_is_refused(
     (tmp_path / "t.txt").write_bytes(b"a \xff b")
     assert run(["predict", str(tmp_path / "m.onnx"), str(tmp_path / "t.txt")]) == 2
     assert "not UTF-8" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def strict_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file whose training neither resized nor converted anything."""
+    path = tmp_path_factory.mktemp("strict") / "best.onnx"
+    metadata = ModelMetadata(
+        zoo["DARTS_V2"].to_json(), ("red", "green", "blue"), mean=(0.5,) * 3, std=(0.5,) * 3,
+        pictures=PictureRule((8, 8), "none"),
+    )  # fmt: skip
+    export_onnx(Brightest(), path, example_size=(3, 8, 8), metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "message"),
+    [
+        ("large.png", Image.new("RGB", (9, 8)), "8x9 pixels (height x width), the network takes"),
+        ("gray.png", Image.new("L", (8, 8)), "is gray (mode L)"),
+        ("deep.png", Image.new("I;16", (8, 8)), "more than 8 bits per pixel"),
+    ],
+)
+def test_pictures_of_another_size_or_mode_are_refused_and_nothing_is_printed(
+    strict_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    image: Image.Image,
+    message: str,
+) -> None:
+    (tmp_path / "good.png").write_bytes(png("red", (8, 8)))
+    image.save(tmp_path / name)
+    words = [strict_model, tmp_path / "good.png", tmp_path / name, "--json"]
+    assert run(["predict", *map(str, words)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    said = " ".join(printed.err.split())
+    assert name in said
+    assert message in said
+
+
+def test_an_onnx_file_of_somebody_else_is_refused(
+    strict_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = load_proto(strict_model)
+    del foreign.metadata_props[:]
+    (tmp_path / "foreign.onnx").write_bytes(foreign.SerializeToString())
+    (tmp_path / "good.png").write_bytes(png("red", (8, 8)))
+    assert run(["predict", str(tmp_path / "foreign.onnx"), str(tmp_path / "good.png")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "not exported by darts_ray" in " ".join(printed.err.split())
