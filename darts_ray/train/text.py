@@ -63,7 +63,6 @@ class TextTask:
         self._settings = EvaluationSettings.of_validation(config, device)
         # a validation text that is too short should be told before an epoch is spent
         next(text_batches(data.valid, self._settings.batch_size, self._bptt, device=device))
-        self._loss = network.stateful_loss
         self._states: list[Tensor] = []
 
     def __len__(self) -> int:
@@ -98,7 +97,9 @@ class TextTask:
         )
         for number, part in enumerate(parts):
             with autocast(self._settings.device, self._config.precision):
-                loss, state = self._loss(part, self._states[number], regularised=True)
+                loss, state = self._network.stateful_loss(
+                    part, self._states[number], regularised=True
+                )
             self._states[number] = state
             yield PartLoss(loss, 1 / self._num_parts)
 

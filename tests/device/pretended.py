@@ -12,25 +12,36 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch._C import (
+    _get_privateuse1_backend_name,
+    _only_lift_cpu_tensors,
+    _set_only_lift_cpu_tensors,
+)
 from torch.utils import _foreach_utils as foreach_utils
-from torch.utils import backend_registration
+from torch.utils._foreach_utils import _get_foreach_kernels_supported_devices
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
 
 NAME = "pretend"
+_SUPPORTED = "_get_foreach_kernels_supported_devices"
 aten = torch.ops.aten
 
 _READS = {
-    aten._local_scalar_dense.default,
-    aten.equal.default,
-    aten.is_nonzero.default,
-    aten.nonzero.default,
-    aten.masked_select.default,
-    aten.unique_dim.default,
-    aten._unique2.default,
+    "aten._local_scalar_dense.default",
+    "aten.equal.default",
+    "aten.is_nonzero.default",
+    "aten.nonzero.default",
+    "aten.masked_select.default",
+    "aten.unique_dim.default",
+    "aten._unique2.default",
 }
 """Operations that wait for the device, because the host or a shape depends on values."""
 
@@ -97,7 +108,7 @@ class Pretender(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         is_ours = any(isinstance(tensor, PretendedTensor) for tensor in tensors)
         target = kwargs.get("device")
-        if func in (aten._to_copy.default, aten.copy_.default):
+        if str(func) in ("aten._to_copy.default", "aten.copy_.default"):
             return self._copy(func, args, kwargs, is_ours)
         if target is not None and torch.device(target).type == NAME:
             kwargs["device"] = torch.device("cpu")
@@ -110,7 +121,7 @@ class Pretender(TorchDispatchMode):
                 f"{func}: a CPU tensor of shape {tuple(alone[0].shape)} is mixed with tensors of"
                 " the other device."
             )
-        if func in _READS:
+        if str(func) in _READS:
             self.reads[str(func)] += 1
         out = func(*tree_map(_unwrap, args), **tree_map(_unwrap, kwargs))
         wrapped = tree_map(_wrap, out)
@@ -154,7 +165,7 @@ class _Generator(torch.Generator):
         return super().__new__(cls, "cpu")
 
 
-class _Backend(backend_registration._DummyBackendModule):
+class _Backend(_DummyBackendModule):
     """What PyTorch asks of a device's module."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
@@ -166,25 +177,26 @@ class _Backend(backend_registration._DummyBackendModule):
 
 def _register() -> None:
     """Tell PyTorch of the device, once per process."""
-    if torch._C._get_privateuse1_backend_name() != NAME:
-        backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend())
+    if _get_privateuse1_backend_name() != NAME:
+        _setup_privateuseone_for_python_backend(NAME, _Backend())
 
 
 @contextmanager
 def pretended() -> Iterator[Pretender]:
     """Within the context the device can be used; yields the counter of reads."""
     _register()
-    supported = foreach_utils._get_foreach_kernels_supported_devices
-    foreach_utils._get_foreach_kernels_supported_devices = lambda: [*supported(), NAME]
+    devices = [*_get_foreach_kernels_supported_devices(), NAME]
     # why: else `torch.tensor(..., device=...)` makes its copy where no mode sees it
     generator = torch.Generator
     torch.Generator = _Generator
-    lifted = torch._C._only_lift_cpu_tensors()
-    torch._C._set_only_lift_cpu_tensors(True)
+    lifted = _only_lift_cpu_tensors()
+    _set_only_lift_cpu_tensors(True)
     try:
-        with Pretender() as pretender:
+        with (
+            patch.object(foreach_utils, _SUPPORTED, lambda: devices),
+            Pretender() as pretender,
+        ):
             yield pretender
     finally:
-        torch._C._set_only_lift_cpu_tensors(lifted)
+        _set_only_lift_cpu_tensors(lifted)
         torch.Generator = generator
-        foreach_utils._get_foreach_kernels_supported_devices = supported

@@ -95,7 +95,7 @@ class PlainLanguageModel(nn.Module):
 
     def __init__(self, vocab_size: int, cell: PlainCell, tar_beta: float) -> None:
         super().__init__()
-        hidden = cell._Ws[0].shape[0]
+        hidden = cell.get_parameter("_Ws.0").shape[0]
         self.dropout = cell.dropout
         self.tar_beta = tar_beta
         self.encoder = nn.Embedding(vocab_size, hidden)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -133,10 +134,13 @@ def test_loss_trace_names_the_first_bad_step(value: float, interval: int) -> Non
 
 
 def test_loss_trace_keeps_no_graph() -> None:
-    loss = torch.ones((), requires_grad=True) * 2
+    weight = torch.ones((), requires_grad=True)
     trace = LossTrace("loss", 1)
-    trace.add(loss)
-    assert not trace._pending[0][0].requires_grad
+    trace.add(weight * 2)
+    freed = weakref.ref(weight)
+    del weight
+    assert freed() is None
+    assert trace.mean() == 2
 
 
 @pytest.mark.parametrize(

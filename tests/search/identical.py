@@ -28,13 +28,24 @@ def assert_identical(left: Any, right: Any) -> None:
         assert left == right
 
 
+def hidden_states(step: BilevelStep) -> dict[str, Tensor | None]:
+    """Return the hidden states that a step carries, by `train` and `valid`."""
+    states: dict[str, Tensor | None] = step.state_dict()["hidden"]
+    return states
+
+
+def take_hidden_states(step: BilevelStep, source: BilevelStep) -> None:
+    """Let a step carry on from where another one is."""
+    step.load_state_dict({**step.state_dict(), "hidden": hidden_states(source)})
+
+
 def snapshot(supernet: Any, step: BilevelStep) -> dict[str, Any]:
     """Copies of everything that an alpha gradient must leave alone."""
     return {
         "network": {name: value.clone() for name, value in supernet.state_dict().items()},
         "alpha_optimizer": _moments(step.optimizers.alphas),
         "weight_optimizer": _moments(step.optimizers.weights),
-        "hidden": {k: None if v is None else v.clone() for k, v in step._states.items()},
+        "hidden": {k: None if v is None else v.clone() for k, v in hidden_states(step).items()},
         "rng": torch.get_rng_state(),
         "grads": [None if p.grad is None else p.grad.clone() for p in supernet.parameters()],
     }

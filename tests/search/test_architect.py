@@ -13,7 +13,12 @@ from darts_ray.config import SearchOptimConfig
 from darts_ray.nn.supernet import Batch, Supernet
 from darts_ray.search import BilevelStep
 from tests.reference.unrolled import unrolled_alpha_gradient
-from tests.search.identical import assert_identical, snapshot
+from tests.search.identical import (
+    assert_identical,
+    hidden_states,
+    snapshot,
+    take_hidden_states,
+)
 from tests.search.toys import FeedForwardToy, RecurrentToy, image_like_batch, token_batch
 
 TOYS: dict[str, tuple[Callable[[], Any], Callable[[int], Batch]]] = {
@@ -62,8 +67,8 @@ def reference(
             *batches,
             xi=0.1,
             buffers=buffers,
-            train_state=step._states.get("train"),
-            valid_state=step._states.get("valid"),
+            train_state=hidden_states(step).get("train"),
+            valid_state=hidden_states(step).get("valid"),
             **values,
         )
 
@@ -94,7 +99,7 @@ def test_exact_mode_equals_differentiation_through_the_virtual_step(
     assert relative_error(ours, theirs) < 1e-9
     # the second-order term must matter, or the comparison would show nothing
     first = BilevelStep(supernet, SearchOptimConfig())
-    first._states = step._states
+    take_hidden_states(first, step)
     with torch.random.fork_rng(devices=[]):
         assert relative_error(first.alpha_gradient(*batches), theirs) > 1e-3
 
@@ -119,7 +124,7 @@ def test_finite_difference_error_falls_with_the_square_of_the_step(
         moving = BilevelStep(
             supernet, _optim(hvp="finite_difference", hvp_epsilon=epsilon, **values)
         )
-        moving._states = step._states
+        take_hidden_states(moving, step)
         moving.optimizers.weights = step.optimizers.weights
         errors.append(relative_error(moving.alpha_gradient(*batches), exact))
     assert errors[-1] < 1e-4
@@ -153,10 +158,10 @@ def _direct_term(
 ) -> tuple[dict[str, Tensor], float]:
     """Return `grad_alpha L_val(w', alpha)` and `||v||`, looked at from inside a valid pass."""
     seen: dict[str, Any] = {}
-    plain = step._architect._loss
+    plain = supernet.stateful_loss
 
-    def watched(batch: Batch, state: Any, mixing: Any, **options: Any) -> Any:
-        loss, state = plain(batch, state, mixing, **options)
+    def watched(batch: Batch, state: Any, **options: Any) -> Any:
+        loss, state = plain(batch, state, **options)
         if batch is batches[1]:
             inputs = [*supernet.alphas.values(), *supernet.weights]
             seen["all"] = torch.autograd.grad(
@@ -164,9 +169,9 @@ def _direct_term(
             )
         return loss, state
 
-    step._architect._loss = watched
+    supernet.stateful_loss = watched
     step.alpha_gradient(*batches)
-    step._architect._loss = plain
+    supernet.stateful_loss = plain
     count = len(supernet.alphas)
     direct = dict(zip(supernet.alphas, seen["all"][:count], strict=True))
     return direct, float(torch.nn.utils.get_total_norm(seen["all"][count:]))
@@ -225,15 +230,15 @@ def test_weights_come_back_after_an_error() -> None:
 
 
 def test_training_passes_share_their_dropout_masks() -> None:
-    _, step, batches = make("recurrent", hvp="finite_difference")
+    supernet, step, batches = make("recurrent", hvp="finite_difference")
     seen: list[tuple[bool, Tensor]] = []
-    plain = step._architect._loss
+    plain = supernet.stateful_loss
 
-    def watched(batch: Batch, state: Any, mixing: Any, **options: Any) -> Any:
+    def watched(batch: Batch, state: Any, **options: Any) -> Any:
         seen.append((batch is batches[0], torch.get_rng_state()))
-        return plain(batch, state, mixing, **options)
+        return plain(batch, state, **options)
 
-    step._architect._loss = watched
+    supernet.stateful_loss = watched
     step.alpha_gradient(*batches)
     train = [state for is_train, state in seen if is_train]
     valid = [state for is_train, state in seen if not is_train]
@@ -245,15 +250,15 @@ def test_training_passes_share_their_dropout_masks() -> None:
 
 
 def test_a_step_draws_new_masks_for_its_weight_update() -> None:
-    _, step, batches = make("recurrent", hvp="finite_difference")
+    supernet, step, batches = make("recurrent", hvp="finite_difference")
     states = []
-    plain = step._loss
+    plain = supernet.stateful_loss
 
-    def watched(batch: Batch, state: Any, mixing: Any, **options: Any) -> Any:
+    def watched(batch: Batch, state: Any, **options: Any) -> Any:
         states.append(torch.get_rng_state())
-        return plain(batch, state, mixing, **options)
+        return plain(batch, state, **options)
 
-    step._loss = step._architect._loss = watched  # type: ignore[method-assign]
+    supernet.stateful_loss = watched
     step.step(*batches)
     virtual, *_, weight_update = states
     assert not torch.equal(virtual, weight_update)

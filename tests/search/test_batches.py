@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from darts_ray.data import split_indices
 from darts_ray.search import build_supernet
 from darts_ray.search.batches import ImageBatches, TextBatches, evaluation_batch_size, open_batches
 from tests.search.small import image_config, image_data, text_config, text_data
@@ -75,7 +76,7 @@ def test_image_evaluation_equals_a_plain_loop() -> None:
     source = open_batches(config, data, CPU)
     assert isinstance(source, ImageBatches)
     metrics = source.evaluate(supernet)
-    indices = source._held_out
+    _, indices = split_indices(len(data.train), config.train_portion, config.data.split_seed)
     images = (data.train.images[indices].float() / 255 - 0.35) / 0.2  # type: ignore[attr-defined]
     targets = data.train.labels[indices]
     size = evaluation_batch_size(21, 6)

@@ -12,7 +12,7 @@ from darts_ray.config import SearchOptimConfig
 from darts_ray.nn.supernet import Batch
 from darts_ray.search import BilevelStep
 from tests.reference.original import OriginalSearch
-from tests.search.identical import assert_identical
+from tests.search.identical import assert_identical, hidden_states
 from tests.search.toys import (
     PAPER_TRAIN,
     PAPER_VALID,
@@ -145,7 +145,8 @@ def test_recurrent_hidden_states_are_carried_and_reset() -> None:
     supernet = RecurrentToy().double()
     step = BilevelStep(supernet, SearchOptimConfig())
     step.step(token_batch(0), token_batch(1))
-    train, valid = step._states["train"], step._states["valid"]
+    hidden = hidden_states(step)
+    train, valid = hidden["train"], hidden["valid"]
     assert train is not None
     assert valid is not None
     assert not torch.equal(train, valid)

@@ -13,7 +13,7 @@ from darts_ray.nn.supernet import Batch
 from darts_ray.search import BilevelStep, dominant_eigenvalue
 from tests.reference.original import OriginalSearch
 from tests.reference.unrolled import unrolled_alpha_gradient
-from tests.search.identical import assert_identical, snapshot
+from tests.search.identical import assert_identical, hidden_states, snapshot
 from tests.search.toys import token_batch
 
 NO_DROPOUT = RecurrentDropout(output=0.0, hidden=0.0, input=0.0, embedding=0.0)
@@ -75,8 +75,8 @@ def test_exact_mode_equals_differentiation_through_the_virtual_step(kind: str, c
             weight_decay=optim.weight_decay,
             buffers=list(map(step.optimizers.momentum_buffer, supernet.weights)),
             max_norm=0.1 if clip else None,
-            train_state=step._states["train"],
-            valid_state=step._states["valid"],
+            train_state=hidden_states(step)["train"],
+            valid_state=hidden_states(step)["valid"],
         )
     assert (ours - flat(theirs)).norm() < 1e-9 * flat(theirs).norm()
 

@@ -13,7 +13,7 @@ import torch
 
 from darts_ray.config import SearchConfig
 from darts_ray.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
-from darts_ray.search import SearchRun
+from darts_ray.search import BilevelStep, SearchRun
 from darts_ray.space import Genotype
 from tests.search.identical import assert_identical
 from tests.search.small import image_config, image_data, text_config, text_data
@@ -123,16 +123,16 @@ def test_cosine_schedule_per_epoch() -> None:
         run.run_epoch()
 
 
-def test_text_learning_rate_scales_with_the_window() -> None:
+def test_text_learning_rate_scales_with_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make("text")
     seen = []
-    step = run._step.step
+    step = BilevelStep.step
 
-    def watched(train: Any, valid: Any) -> Any:
-        seen.append((len(train[0]), len(valid[0]), run._step.weight_lr))
-        return step(train, valid)
+    def watched(self: BilevelStep, train: Any, valid: Any) -> Any:
+        seen.append((len(train[0]), len(valid[0]), self.weight_lr))
+        return step(self, train, valid)
 
-    run._step.step = watched  # type: ignore[method-assign]
+    monkeypatch.setattr(BilevelStep, "step", watched)
     assert run.run_epoch()["weight_lr"] == 2.0
     assert {length for length, _, _ in seen} >= {5, 10}
     assert all(rate == pytest.approx(2.0 * length / 10) for length, _, rate in seen)
@@ -153,27 +153,27 @@ def test_bfloat16(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_non_finite_loss_names_epoch_and_step(kind: str) -> None:
+def test_non_finite_loss_names_epoch_and_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(kind, max_steps=4, optim={"order": "first"})
     run.run_epoch()
     good = run.state_dict()
-    step = run._step.step
+    step = BilevelStep.step
     count = 0
 
-    def poisoned(train: Any, valid: Any) -> Any:
+    def poisoned(self: BilevelStep, train: Any, valid: Any) -> Any:
         nonlocal count
         count += 1
         if count == 3:
             with torch.no_grad():
                 run.supernet.weights[0].fill_(math.nan)
-        return step(train, valid)
+        return step(self, train, valid)
 
-    run._step.step = poisoned  # type: ignore[method-assign]
+    monkeypatch.setattr(BilevelStep, "step", poisoned)
     with pytest.raises(NonFiniteLossError, match="epoch 2, step 3"):
         run.run_epoch()
     assert count == 3  # nothing was trained after it
     assert run.epochs_done == 1
-    run._step.step = step  # type: ignore[method-assign]
+    monkeypatch.undo()
     run.load_state_dict(good)
     assert run.run_epoch()["epoch"] == 2
 

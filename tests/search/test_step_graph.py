@@ -61,7 +61,7 @@ def state_of(step: BilevelStep) -> dict[str, Any]:
 
 def test_replayed_steps_equal_normal_ones_through_all_that_changes() -> None:
     normal, graphed = toy_step(), toy_step()
-    recorder = Rerun(lambda: (graphed.weight_lr, graphed.alpha_lr, graphed._virtual_step_size()))
+    recorder = Rerun(lambda: (graphed.weight_lr, graphed.alpha_lr, graphed.weight_lr))
     graphed._graph = StepGraph(graphed._update, recorder)
     saved = None
     for index in range(24):

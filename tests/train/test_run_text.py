@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from torch import Tensor
 from darts_ray.data import TextStream
 from darts_ray.errors import DataError, NonFiniteLossError
 from darts_ray.train import RetrainRun
+from darts_ray.train.evaluation import evaluate_network
+from darts_ray.train.text import TextTask
 from tests.train.conftest import VOCABULARY, make_text, make_tokens, text_config
 
 CLOCKS = ("seconds", "samples_per_second", "peak_memory_bytes")
@@ -59,9 +62,14 @@ def test_learning_rate_follows_sequence_length(monkeypatch: pytest.MonkeyPatch) 
         return batch
 
     monkeypatch.setattr(TextStream, "next", spy)
-    run = RetrainRun(text_config(), make_text())
-    group = run._weights.optimizer.param_groups[0]
-    run.run_epoch(lambda *_: rates.append(group["lr"]))
+    step = torch.optim.SGD.step
+
+    def step_and_note(self: torch.optim.SGD, *arguments: Any, **options: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step_and_note)
+    RetrainRun(text_config(), make_text()).run_epoch()
     assert len(set(lengths)) > 1
     assert rates == pytest.approx([5.0 * length / 10 for length in lengths], rel=1e-12)
 
@@ -72,10 +80,11 @@ def test_hidden_states_start_from_zero_each_epoch_and_are_carried() -> None:
     loss = run.network.stateful_loss
 
     def spy(batch: Any, state: Tensor, **options: Any) -> Any:
-        states.append(state.clone())
+        if options.get("regularised"):  # as in training
+            states.append(state.clone())
         return loss(batch, state, **options)
 
-    run._task._loss = spy
+    run.network.stateful_loss = spy
     run.run_epoch()
     num_steps = len(states)
     run.run_epoch()
@@ -105,9 +114,10 @@ def test_resumed_run_equals_an_uninterrupted_one(interrupted_after: int) -> None
     assert before + _train(second) == rows
     for left, right in zip(_weights(second), _weights(whole), strict=True):
         assert torch.equal(left, right)
-    with second._weights.scored(), whole._weights.scored():
-        for left, right in zip(_weights(second), _weights(whole), strict=True):
-            assert torch.equal(left, right)
+    ours, theirs = second.state_dict()["average"], whole.state_dict()["average"]
+    for left, right in zip(ours["mean"], theirs["mean"], strict=True):
+        assert torch.equal(left, right)
+    assert ours["count"] == theirs["count"]
 
 
 def test_state_loads_as_plain_values(tmp_path: Any) -> None:
@@ -121,7 +131,8 @@ def test_state_loads_as_plain_values(tmp_path: Any) -> None:
 
 
 def test_averaged_weights_are_validated_and_tested() -> None:
-    run = RetrainRun(text_config(**AVERAGED), make_text(open_test=lambda: make_tokens(60, 1)))
+    data = make_text(open_test=lambda: make_tokens(60, 1))
+    run = RetrainRun(text_config(**AVERAGED), data)
     rows = _train(run)
     latest = _weights(run)
     # this test text is the validation text, so the scores must agree
@@ -129,29 +140,24 @@ def test_averaged_weights_are_validated_and_tested() -> None:
     assert scores["test_loss"] == rows[-1]["validation_loss"]
     for left, right in zip(_weights(run), latest, strict=True):
         assert torch.equal(left, right)
-    run._weights.average = None
-    assert run._validate()["validation_loss"] != rows[-1]["validation_loss"]
+    unaveraged = evaluate_network(run.network, run.config, data, device=torch.device("cpu"))
+    assert unaveraged["test_loss"] != scores["test_loss"]
 
 
 def _infect(run: RetrainRun, epochs: set[int]) -> None:
     """Make the loss infinite at the second step of some epochs (counted from 1)."""
-    task = run._task
-    loss, steps = task._loss, [0]
+    loss, steps = run.network.stateful_loss, Counter[int]()
 
     def infected(*arguments: Any, **options: Any) -> Any:
         value, state = loss(*arguments, **options)
-        steps[0] += 1
-        if steps[0] == 2 and run.epochs_done + 1 in epochs:
-            value = value + float("inf")
+        if options.get("regularised"):  # as in training
+            epoch = run.epochs_done + 1
+            steps[epoch] += 1
+            if steps[epoch] == 2 and epoch in epochs:
+                value = value + float("inf")
         return value, state
 
-    start = task.start_epoch
-
-    def start_epoch(epoch: int, epochs: int) -> dict[str, float]:
-        steps[0] = 0
-        return start(epoch, epochs)
-
-    task._loss, task.start_epoch = infected, start_epoch
+    run.network.stateful_loss = infected
 
 
 def test_infinite_loss_returns_to_the_best_weights(caplog: pytest.LogCaptureFixture) -> None:
@@ -174,7 +180,7 @@ def test_infinite_loss_returns_to_the_best_weights(caplog: pytest.LogCaptureFixt
 def test_rollback_undoes_averaging_that_began_after_the_best_epoch() -> None:
     run = RetrainRun(text_config(**AVERAGED), make_text())
     switch = 0
-    while not run._weights.average:
+    while run.state_dict()["average"] is None:
         run.run_epoch()
         switch = run.epochs_done
     _infect(run, {switch + 1})
@@ -182,7 +188,7 @@ def test_rollback_undoes_averaging_that_began_after_the_best_epoch() -> None:
     # averaging is triggered by a worse epoch, so the best weights are from before it
     assert row["rolled_back"] == 1.0
     assert row["averaging"] == 0.0
-    assert run._weights.average is None
+    assert run.state_dict()["average"] is None
 
 
 def test_infinite_loss_without_good_weights_is_an_error() -> None:
@@ -197,15 +203,15 @@ def test_an_epoch_whose_validation_diverges_reports_no_loss_that_was_undone(
 ) -> None:
     run = RetrainRun(text_config(), make_text())
     run.run_epoch()
-    validate, calls = run._task.validate, []
+    validate, calls = TextTask.validate, []
 
-    def diverge_once(epoch: int) -> dict[str, float]:
+    def diverge_once(self: TextTask, epoch: int) -> dict[str, float]:
         calls.append(epoch)
         if len(calls) == 1:
             raise NonFiniteLossError("The validation loss became nan.")
-        return validate(epoch)
+        return validate(self, epoch)
 
-    monkeypatch.setattr(run._task, "validate", diverge_once)
+    monkeypatch.setattr(TextTask, "validate", diverge_once)
     row = run.run_epoch()
     assert row["rolled_back"] == 1.0
     assert "train_loss" not in row

@@ -3,10 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+import pytest
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
 from ray.tune.search.sample import Categorical, Float
 
-from darts_ray.tune import axes_to_domains
+from darts_ray.tune import axes_to_domains, search_space
 from darts_ray.tune.search_space import (
     get_dotted,
     keep_schedule_valid,
@@ -44,11 +50,27 @@ def test_axes_become_domains() -> None:
     assert choices["optim.order"].categories == ["first", "unrolled"]
 
 
-def test_asha_lets_long_trainings_end() -> None:
+def recorded(
+    name: str, scheduler: type[TrialScheduler], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, Any]]:
+    """Note what schedulers of a class are made of."""
+    given: list[dict[str, Any]] = []
+
+    class Recorded(scheduler):  # type: ignore[misc, valid-type]
+        def __init__(self, **options: Any) -> None:
+            given.append(options)
+            super().__init__(**options)
+
+    monkeypatch.setattr(search_space, name, Recorded)
+    return given
+
+
+def test_asha_lets_long_trainings_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = recorded("ASHAScheduler", ASHAScheduler, monkeypatch)
     scheduler = make_scheduler(study(tune={"scheduler": "asha", "grace_period": 7}), 300)
     assert isinstance(scheduler, ASHAScheduler)
-    assert scheduler._max_t == 300
-    assert (scheduler.metric, scheduler._mode) == ("validation_accuracy", "max")
+    judged = {"metric": "validation_accuracy", "mode": "max"}
+    assert given == [{**judged, "max_t": 300, "grace_period": 7}]
     assert isinstance(make_scheduler(study(), 300), FIFOScheduler)
 
 
@@ -57,14 +79,14 @@ def test_text_is_judged_by_perplexity() -> None:
     assert objective(text) == ("validation_perplexity", "min")
 
 
-def test_pbt_changes_learning_rates_only() -> None:
+def test_pbt_changes_learning_rates_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = recorded("PopulationBasedTraining", PopulationBasedTraining, monkeypatch)
     scheduler = make_scheduler(study(search=AXES, tune={"scheduler": "pbt"}), 300)
     assert isinstance(scheduler, PopulationBasedTraining)
-    mutations = scheduler._hyperparam_mutations["optim"]
+    mutations = given[0]["hyperparam_mutations"]["optim"]
     assert set(mutations) == {"weight_lr", "xi", "alpha_lr"}
     assert mutations["alpha_lr"] == [0.001, 0.003]
-    explore = scheduler._custom_explore_fn
-    assert explore is not None
+    explore = given[0]["custom_explore_fn"]
     explored = explore({"optim": {"weight_lr": 0.0005, "weight_lr_min": 0.001}})
     assert explored["optim"]["weight_lr_min"] == 0.0005
 

@@ -70,9 +70,9 @@ class FakeRay:
         self.trials[stage] = list(trials)
         if stage == self.interrupt:
             raise KeyboardInterrupt
-        return [self._end(stage, spec) for spec in trials]
+        return [self.end(stage, spec) for spec in trials]
 
-    def _end(self, stage: str, spec: TrialSpec) -> TrialOutcome:
+    def end(self, stage: str, spec: TrialSpec) -> TrialOutcome:
         if spec.name in self.failing:
             return failed_outcome(spec.name, spec.setting, spec.seed)
         if stage == "search":

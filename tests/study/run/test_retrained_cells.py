@@ -41,7 +41,7 @@ def test_each_retrains_every_distinct_cell_once_per_seed(tmp_path: Path, ray: Fa
 def test_identical_cells_share_their_retrainings(
     tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ray._end
+    real = ray.end
 
     def same_cell(stage: str, spec: Any) -> Any:
         outcome = real(stage, spec)
@@ -50,7 +50,7 @@ def test_identical_cells_share_their_retrainings(
             outcome.history[-1]["genotype"] = twin.history[-1]["genotype"]
         return outcome
 
-    monkeypatch.setattr(ray, "_end", same_cell)
+    monkeypatch.setattr(ray, "end", same_cell)
     record = load_study(run_study(judged(tmp_path, "each")).folder).record
     assert len(record.search) == 2
     assert [entry.seed for entry in record.retrain] == [0, 1]
