@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
 
@@ -244,3 +246,30 @@ def _render(figure: Figure, image_format: Literal["svg", "png"]) -> bytes:
     metadata = {"Date": None} if image_format == "svg" else {}
     figure.savefig(buffer, format=image_format, dpi=140, metadata=metadata)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """The numbers behind a figure: a file's name, its CSV text, and the number of rows."""
+
+    name: str
+    text: str
+    count: int
+
+    @property
+    def uri(self) -> str:
+        """A link that holds the text itself."""
+        return f"data:text/csv;base64,{base64.b64encode(self.text.encode()).decode('ascii')}"
+
+
+def curve_data(results: pd.DataFrame, stage: str, measure: Measure) -> FigureData | None:
+    """Return what the curves of a stage draw; None where it has no rows."""
+    rows = results[results["stage"] == stage] if len(results) else results
+    truth = [name for name in rows.columns if name.startswith("true_accuracy_")]
+    scores = [measure.validation, "train_loss", "train_accuracy", "num_skip", *truth]
+    kept = [name for name in scores if name in rows and rows[name].notna().any()]
+    if not kept:
+        return None
+    shown = rows[["trial", "setting", "seed", "epoch", *kept]]
+    text = shown.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return FigureData(f"{stage}-curves.csv", text, len(shown))

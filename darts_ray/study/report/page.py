@@ -24,6 +24,7 @@ from darts_ray.study.report.cell_drawing import draw_cell, label
 from darts_ray.study.report.deployment import onnx_accuracy, speed, tested
 from darts_ray.study.report.figures import (
     alpha_history,
+    curve_data,
     retrain_curves,
     search_curves,
     truth_curves,
@@ -136,6 +137,9 @@ def _context(study: Study) -> dict[str, Any]:
         "others": _retrained_cells(record, measure),
         "test": test,
         "truth_curves": _truth_curves(results, robustness),
+        "search_data": curve_data(results, "search", measure),
+        "truth_data": curve_data(results, "benchmark", measure),
+        "retrain_data": curve_data(results, "retrain", measure),
         "search_curves": _curves(results, "search", measure),
         "retrain_curves": _curves(results, "retrain", measure),
         "histories": _histories(study),
@@ -215,9 +219,8 @@ class _History:
 def _histories(study: Study) -> list[_History]:
     """Return heatmaps per search, the winner's first."""
     winner = None if study.record.winner is None else study.record.winner.trial
-    entries = sorted(study.record.search, key=lambda entry: entry.trial != winner)
     histories = []
-    for entry in entries[:MAX_HISTORIES]:
+    for entry in sorted(study.record.search, key=lambda e: e.trial != winner)[:MAX_HISTORIES]:
         rows = alphas_of(study.alphas, entry.trial)
         if not len(rows):
             continue

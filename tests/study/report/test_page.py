@@ -1,3 +1,4 @@
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -131,3 +132,16 @@ def test_short_cells() -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_contents_lead_to_sections_and_figures_have_their_numbers(page: str) -> None:
+    targets = re.findall(r'<a href="#(\w+)">', page)
+    assert {"winner", "settings", "robustness", "searches", "retraining", "onnx"} <= set(targets)
+    assert all(page.count(f'id="{target}"') == 1 for target in targets)
+    files = re.findall(r'download="([^"]+)" href="data:text/csv;base64,([^"]+)"', page)
+    assert [name for name, _ in files] == ["search-curves.csv", "retrain-curves.csv"]
+    rows = base64.b64decode(files[0][1]).decode().splitlines()
+    assert rows[0].startswith("trial,setting,seed,epoch,validation_accuracy")
+    assert len(rows) == 1 + 5 * 8  # five searches that finished, eight epochs each
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
