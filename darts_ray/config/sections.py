@@ -26,9 +26,14 @@ class TrackingSection(Model):
 
     enabled: bool = True
     uri: str | None = Field(
-        None, description="Tracking URI; default: an SQLite file in the output folder."
+        None,
+        description="Tracking URI; default: MLFLOW_TRACKING_URI of the environment, else an SQLite"
+        " file in the output folder.",
     )
-    experiment: str | None = Field(None, description="Default: the study's name.")
+    experiment: str | None = Field(
+        None,
+        description="Default: MLFLOW_EXPERIMENT_NAME of the environment, else the study's name.",
+    )
     registered_model: str | None = Field(
         None, description="Name in the model registry; default: the study's name."
     )

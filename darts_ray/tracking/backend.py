@@ -25,6 +25,9 @@ _METRICS_PER_BATCH = 1000
 _PARAMS_PER_BATCH = 100
 _TAG_LENGTH = 5000
 
+# Without this tag MLflow 3's page opens an experiment in the view for generative AI.
+_KIND, _TRAINING = "mlflow.experimentKind", "custom_model_development"
+
 # Prefix of metrics (numbers) and tags (text) that hold params which changed mid-run.
 _CHANGED = "params/"
 
@@ -145,11 +148,16 @@ class RunStore:
         if experiment is not None:
             if experiment.lifecycle_stage == "deleted":
                 self._client.restore_experiment(experiment.experiment_id)
+            if _KIND not in experiment.tags:
+                self._client.set_experiment_tag(experiment.experiment_id, _KIND, _TRAINING)
             return str(experiment.experiment_id)
         folder = sqlite_folder(self._uri)
         # Without a server the default would be ./mlruns, wherever the driver was started.
         location = None if folder is None else (folder / "mlartifacts" / self._experiment).as_uri()
-        return str(self._client.create_experiment(self._experiment, artifact_location=location))
+        created = self._client.create_experiment(
+            self._experiment, artifact_location=location, tags={_KIND: _TRAINING}
+        )
+        return str(created)
 
     def _search_runs(self) -> list[Any]:
         runs: list[Any] = []

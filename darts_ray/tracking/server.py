@@ -44,6 +44,11 @@ def sqlite_uri(folder: Path) -> str:
     return f"{_SQLITE}{folder.resolve() / 'mlflow.db'}"
 
 
+def named_uri(configured: str | None) -> str | None:
+    """Return the tracking URI of the configuration, else of MLFLOW_TRACKING_URI, else None."""
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
 def resolve_uri(uri: str) -> str:
     """Make the path of an SQLite URI absolute, as processes may change their directory."""
     if not uri.startswith(_SQLITE):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from darts_ray.study.files.tables import KEYS, alphas_of
 from darts_ray.study.report.cell_drawing import draw_cell
 from darts_ray.study.report.figures import alpha_history
 from darts_ray.study.run.exporting import NETWORK_FILE
-from darts_ray.tracking import Registration, StudyTracker, sqlite_uri
+from darts_ray.tracking import Registration, StudyTracker, named_uri, sqlite_uri
 
 TRACKING_FOLDER = ".tracking"
 """Where inside a local study folder what MLflow has not yet received is kept."""
@@ -51,7 +52,7 @@ def open_tracker(config: StudyConfig, folder: StudyFolder) -> StudyTracker | Non
     section = config.tracking
     if not section.enabled:
         return None
-    uri = section.uri
+    uri = named_uri(section.uri)
     if uri is None:
         if not folder.is_local:
             raise ConfigError(
@@ -65,7 +66,7 @@ def open_tracker(config: StudyConfig, folder: StudyFolder) -> StudyTracker | Non
     else:
         digest = hashlib.sha256(folder.uri.encode()).hexdigest()[:16]
         queue = Path.home() / ".cache" / "darts_ray" / "tracking" / digest
-    experiment = section.experiment or config.name
+    experiment = section.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.name
     return StudyTracker(uri, experiment, config.name, queue, load_onnx=load_proto)
 
 

@@ -18,7 +18,7 @@ from darts_ray.data import ImageInfo, TextInfo, open_data
 from darts_ray.errors import ResourceError, StudyError, TrackingError
 from darts_ray.nn import num_weights
 from darts_ray.search import build_supernet
-from darts_ray.tracking import check_server
+from darts_ray.tracking import check_server, named_uri
 from darts_ray.train import build_network
 from darts_ray.tune.cluster.capacity import wait_for_nodes
 from darts_ray.tune.cluster.nodes import check_nodes
@@ -60,8 +60,9 @@ def preflight(
         make_scheduler(study, epochs=1)
     _check_output(storage)
     nodes = wait_for_nodes(study)
-    if study.tracking.enabled and study.tracking.uri is not None:
-        _check_tracking(study.tracking.uri, continues)
+    uri = named_uri(study.tracking.uri)
+    if study.tracking.enabled and uri is not None:
+        _check_tracking(uri, continues)
     info = open_data(study.data).info
     if num_trials is not None and "://" not in storage:
         needed = checkpoint_bytes(study, info, num_trials)

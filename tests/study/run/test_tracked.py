@@ -75,3 +75,20 @@ def test_a_file_that_waited_finds_its_version_and_the_better_model_stays_champio
     assert tracker.close()
     client = mlflow.MlflowClient(uri)
     assert str(client.get_model_version_by_alias("cells", "champion").version) == champion
+
+
+def test_configuration_goes_before_environment_and_that_before_the_default(
+    tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'elsewhere' / 'ours.db'}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from-environment")
+    run_study(tiny(tmp_path, name="a", tracking={}), stages=("search",))
+    named = {"experiment": "configured"}
+    run_study(tiny(tmp_path, name="b", tracking=named), stages=("search",))
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'elsewhere' / 'ours.db'}")
+    for name in ("from-environment", "configured"):
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
+        # opens in the view for model training and not in that for generative AI
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert not (tmp_path / "mlflow.db").exists()
