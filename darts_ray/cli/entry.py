@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from darts_ray.cli import comparing, judging, preparing, running, watching
+from darts_ray.cli.commands import comparing, judging, preparing, running, watching
 from darts_ray.cli.printing import stderr
 from darts_ray.errors import ConfigError, DartsError
 from darts_ray.location import redact

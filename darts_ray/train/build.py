@@ -20,9 +20,9 @@ from darts_ray.nn import (
 )
 from darts_ray.runtime.workers import ALONE, Workers
 from darts_ray.space.user_modules import import_extensions
-from darts_ray.train.images import ImageTask
-from darts_ray.train.task import Task
-from darts_ray.train.text import TextTask
+from darts_ray.train.tasks.images import ImageTask
+from darts_ray.train.tasks.task import Task
+from darts_ray.train.tasks.text import TextTask
 
 
 def build_network(

@@ -26,10 +26,10 @@ from darts_ray.train.build import build_network, describe_network, make_task
 from darts_ray.train.checkpoint import save_checkpoint
 from darts_ray.train.convergence import Convergence
 from darts_ray.train.evaluation import EvaluationSettings, evaluate_network
+from darts_ray.train.parallel.synchronised_norm import synchronise_norms
 from darts_ray.train.predictions import Predictions
 from darts_ray.train.same_data import check_same_data, split_settings
 from darts_ray.train.schedules import learning_rate
-from darts_ray.train.synchronised_norm import synchronise_norms
 from darts_ray.train.weights import Weights
 
 _log = logging.getLogger(__name__)

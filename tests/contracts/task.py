@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from darts_ray.train.task import Task
+from darts_ray.train.tasks.task import Task
 
 
 class TaskContract:

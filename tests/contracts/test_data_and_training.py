@@ -11,7 +11,7 @@ import torch
 from darts_ray.config import DataConfig
 from darts_ray.data.sources import ImageSource, image_source
 from darts_ray.train.build import build_network, make_task
-from darts_ray.train.task import Task
+from darts_ray.train.tasks.task import Task
 from tests.contracts.source import SourceContract
 from tests.contracts.task import TaskContract
 from tests.data.files import pixels, png, write_parquet

@@ -13,7 +13,7 @@ from darts_ray.data import TextStream
 from darts_ray.errors import DataError, NonFiniteLossError
 from darts_ray.train import RetrainRun
 from darts_ray.train.evaluation import evaluate_network
-from darts_ray.train.text import TextTask
+from darts_ray.train.tasks.text import TextTask
 from tests.train.conftest import VOCABULARY, make_text, make_tokens, text_config
 
 CLOCKS = ("seconds", "samples_per_second", "peak_memory_bytes")

@@ -20,7 +20,7 @@ from darts_ray.search.run import SearchRun
 from darts_ray.space import Genotype, zoo
 from darts_ray.study.plan.settings import Setting, settings_of
 from darts_ray.train import RetrainRun, build_network
-from darts_ray.train.images import check_parts
+from darts_ray.train.tasks.images import check_parts
 
 Trial = TypeVar("Trial", SearchConfig, RetrainConfig)
 CPU = torch.device("cpu")

@@ -220,7 +220,7 @@ def test_watching_ends_with_the_study(
         if len(looks) == 2:
             lock.__exit__(None, None, None)
 
-    monkeypatch.setattr("darts_ray.cli.watching.time.sleep", sleep)
+    monkeypatch.setattr("darts_ray.cli.commands.watching.time.sleep", sleep)
     assert run(["status", str(folder), "--watch", "--every", "7", "--json"]) == 0
     lines = [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()]
     assert lines == ["running", "running", "stopped"]

@@ -16,7 +16,7 @@ from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.precision import autocast
 from darts_ray.train.evaluation import EvaluationSettings, score_text
 from darts_ray.train.schedules import length_factor
-from darts_ray.train.task import PartLoss
+from darts_ray.train.tasks.task import PartLoss
 
 
 class TextTask:

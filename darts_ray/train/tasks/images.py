@@ -28,10 +28,10 @@ from darts_ray.runtime.device import image_layout
 from darts_ray.runtime.losses import LossTrace
 from darts_ray.runtime.precision import autocast
 from darts_ray.runtime.workers import ALONE, Workers
-from darts_ray.train.distributed import distribute
 from darts_ray.train.evaluation import EvaluationSettings, score_images
+from darts_ray.train.parallel.distributed import distribute
 from darts_ray.train.schedules import drop_path_rate
-from darts_ray.train.task import PartLoss
+from darts_ray.train.tasks.task import PartLoss
 
 
 class ImageTask:
