@@ -153,8 +153,14 @@ class StudyConfig(Model):
                 top = "data" if fixed == "data" else "seeds"
                 raise ConfigError(f"search.{fixed}: give {top!r} at the top level instead.")
         axes = self.search_axes()
+        unsuitable: dict[str, None] = {}  # in order, each message once
         for setting in one_by_one(axes):
-            self.search_config(setting, self.seeds[0])
+            try:
+                self.search_config(setting, self.seeds[0])
+            except ConfigError as error:
+                unsuitable[str(error)] = None
+        if unsuitable:
+            raise ConfigError("\n".join(unsuitable))
         if self.tune.searcher == "optuna" and not axes:
             raise ConfigError(
                 "tune.searcher: optuna needs at least one axis in the search section, such as"

@@ -24,7 +24,7 @@ from darts_ray.space import Genotype
 
 
 class Nothing(nn.Module):
-    """The kept primitive `none` (NAS-Bench-201 only); its edge is left out."""
+    """The kept primitive `none`, of spaces that keep every edge; its edge is left out."""
 
 
 class ConvCell(nn.Module):
@@ -69,7 +69,7 @@ class ConvCell(nn.Module):
         self.predecessors = [[edge.predecessor for edge in node] for node in nodes]
         self.ops = nn.ModuleList(
             Nothing()
-            if edge.primitive == "none" and genotype.skeleton == "nasbench201"
+            if edge.primitive == "none"
             else make_operation(
                 edge.primitive,
                 channels,

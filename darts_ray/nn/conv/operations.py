@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 
 from torch import nn
@@ -17,6 +18,7 @@ from darts_ray.nn.conv.layers import (
     SeparableConv,
 )
 from darts_ray.nn.registering import may_replace
+from darts_ray.space import CellSpace
 
 OperationFactory = Callable[[int, int, bool], nn.Module]
 """Makes a module from (channels, stride, affine); it keeps the number of channels."""
@@ -58,6 +60,25 @@ def register_operation(name: str) -> Callable[[OperationFactory], OperationFacto
         return factory
 
     return decorate
+
+
+def check_registered(cell: CellSpace) -> None:
+    """Check that there is an operation for every primitive of a cell.
+
+    Raises:
+        ConfigError: there is none; the message names the edge.
+    """
+    for edge in cell.edges:
+        for name in edge.primitives:
+            if name not in _OPERATIONS and name != "none":
+                close = difflib.get_close_matches(name, _OPERATIONS, n=1)
+                raise ConfigError(
+                    f"space: the cell {cell.name!r} offers {name!r} on its edge from state"
+                    f" {edge.source} to node {edge.node}, which is no operation."
+                    + (f" Did you mean {close[0]!r}?" if close else "")
+                    + f" There are: {', '.join(['none', *sorted(_OPERATIONS)])}. A module of"
+                    " space.imports may add more with darts_ray.nn.register_operation."
+                )
 
 
 def make_operation(

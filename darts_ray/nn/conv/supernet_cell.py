@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from darts_ray.nn.conv.connections import Connection, Direct
 from darts_ray.nn.conv.fused.edges import OutgoingEdges
+from darts_ray.nn.conv.operations import check_registered
 from darts_ray.nn.conv.plain_edges import PlainEdge
 from darts_ray.nn.conv.skeleton import Preprocessing, joined
 from darts_ray.nn.mixing import Active
@@ -42,6 +43,7 @@ class SupernetCell(nn.Module):
         connection: Connection | None,
     ) -> None:
         super().__init__()
+        check_registered(cell)
         self.name = cell.name
         self.cell, self.reduction, self.fused = cell, reduction, fused
         self.out_channels = channels * (len(cell.output_states) if cell.output == "concat" else 1)

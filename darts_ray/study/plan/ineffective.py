@@ -6,7 +6,7 @@ from collections import Counter
 
 from darts_ray.config import StudyConfig, ineffective_options
 from darts_ray.study.plan.probe import distinct_trainings
-from darts_ray.study.plan.settings import settings_of
+from darts_ray.study.plan.settings import searches_of
 
 
 def ineffective_in_study(config: StudyConfig) -> list[str]:
@@ -20,12 +20,8 @@ def ineffective_in_study(config: StudyConfig) -> list[str]:
     """
     lines = ineffective_options(config)
     if config.search is not None:
-        settings, axes = settings_of(config), config.search_axes()
-        counts = Counter(
-            line
-            for setting in settings
-            for line in ineffective_options(config.search_config(setting.values, config.seeds[0]))
-        )
+        settings, axes = searches_of(config), config.search_axes()
+        counts = Counter(line for _, search in settings for line in ineffective_options(search))
         for line, number in counts.items():
             option = line.partition(":")[0]
             if number == len(settings):

@@ -18,7 +18,7 @@ from darts_ray.runtime.workers import Workers
 from darts_ray.search.build import build_supernet
 from darts_ray.search.run import SearchRun
 from darts_ray.space import Genotype, zoo
-from darts_ray.study.plan.settings import Setting, settings_of
+from darts_ray.study.plan.settings import Setting, searches_of
 from darts_ray.train import RetrainRun, build_network
 from darts_ray.train.tasks.images import check_parts
 
@@ -72,8 +72,7 @@ def distinct_searches(config: StudyConfig) -> dict[str, SearchConfig]:
     if config.search is None:
         return {}
     kinds: dict[str, SearchConfig] = {}
-    for setting in settings_of(config):
-        trial = config.search_config(setting.values, config.seeds[0])
+    for setting, trial in searches_of(config):
         kinds.setdefault(kind_of(config, setting), trial)
     return kinds
 

@@ -77,6 +77,29 @@ def setting_text(values: Mapping[str, Any]) -> str:
     return ", ".join(parts) or NO_AXIS
 
 
+def searches_of(config: StudyConfig) -> list[tuple[Setting, SearchConfig]]:
+    """Return every setting with the search of its first seed.
+
+    Raises:
+        ConfigError: values that are fine by themselves do not combine; it names all such settings.
+    """
+    searches: list[tuple[Setting, SearchConfig]] = []
+    unsuitable: list[str] = []
+    for setting in settings_of(config):
+        try:
+            searches.append((setting, config.search_config(setting.values, config.seeds[0])))
+        except ConfigError as error:
+            unsuitable.append(f"  {setting.text}: {error}")
+    if unsuitable:
+        of_all = f"{len(unsuitable)} of {len(unsuitable) + len(searches)}"
+        lines = "\n".join(unsuitable)
+        raise ConfigError(
+            f"search: {of_all} settings cannot be searched:\n{lines}\nLeave these values out, or"
+            " search them in a study of their own."
+        )
+    return searches
+
+
 def baseline_setting(config: StudyConfig) -> str | None:
     """Return the text of the setting to which all others are related.
 
@@ -88,11 +111,8 @@ def baseline_setting(config: StudyConfig) -> str | None:
     """
     if config.search is None:
         return None
-    settings, wanted = settings_of(config), config.baseline or "random"
-    methods = {
-        setting.text: config.search_config(setting.values, config.seeds[0]).method.name
-        for setting in settings
-    }
+    searches, wanted = searches_of(config), config.baseline or "random"
+    methods = {setting.text: search.method.name for setting, search in searches}
     if wanted in methods:
         return wanted
     matching = [text for text, method in methods.items() if method == wanted]

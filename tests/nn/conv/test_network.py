@@ -208,12 +208,21 @@ def test_smallest_images_of_the_auxiliary_heads_work() -> None:
 
 
 def test_bad_genotypes_are_refused() -> None:
-    unknown = ConvGenotype([("none", 0), ("skip_connect", 1)], [2], SKIPS.reduce, [2])
-    with pytest.raises(ConfigError, match="No operation is registered as 'none'"):
+    unknown = ConvGenotype([("nothing", 0), ("skip_connect", 1)], [2], SKIPS.reduce, [2])
+    with pytest.raises(ConfigError, match="No operation is registered as 'nothing'"):
         ConvNetwork(unknown)
     larger = ConvGenotype(SKIPS.normal, [0, 2], SKIPS.reduce, [1, 2])
     with pytest.raises(ConfigError, match="reduce_concat"):
         ConvNetwork(larger)
+
+
+def test_an_edge_that_is_none_adds_nothing() -> None:
+    torch.manual_seed(0)
+    with_none = ConvGenotype([("none", 0), ("skip_connect", 1)], [2], SKIPS.reduce, [2])
+    cell = ConvNetwork(with_none, channels=2, layers=3, auxiliary=False).double().cells[0]
+    inputs = [torch.randn(2, 6, 4, 4, dtype=torch.float64) for _ in range(2)]
+    assert torch.equal(cell(inputs), cell.preprocess1(inputs[1]))
+    assert not list(cell.ops.parameters())
 
 
 def test_reductions_are_at_one_and_two_thirds() -> None:

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from darts_ray.errors import ConfigError
-from darts_ray.nn import register_operation
+from darts_ray.nn import ConvSupernet, register_operation
 from darts_ray.nn.conv.layers import FactorizedReduce, PooledNorm
 from darts_ray.nn.conv.operations import forget_running_statistics, make_operation
+from darts_ray.space import CellSpace, EdgeSpace, SearchSpace
 from darts_ray.space.spaces import CONV_PRIMITIVES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -108,3 +109,15 @@ def test_forgetting_running_statistics() -> None:
     out = operation(torch.randn(8, 2, 4, 4))
     torch.testing.assert_close(out.mean(dim=(0, 2, 3)), torch.zeros(2), atol=1e-6, rtol=0)
     assert not list(operation.buffers())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_unknown_primitive_is_named_with_its_edge(fused: bool) -> None:
+    edges = (EdgeSpace(0, 0, ("skip_connect", "sep_conv_3x3")), EdgeSpace(1, 0, ("sep_conv_33",)))
+    cells = tuple(CellSpace(name, 2, edges) for name in ("normal", "reduce"))
+    with pytest.raises(
+        ConfigError,
+        match=r"'normal' offers 'sep_conv_33' on its edge from state 1 to node 0.*Did you mean"
+        r" 'sep_conv_3x3'\?",
+    ):
+        ConvSupernet(channels=4, layers=3, space=SearchSpace("bad", cells), fused=fused)

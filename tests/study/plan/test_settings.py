@@ -11,6 +11,7 @@ from darts_ray.study.plan.settings import (
     baseline_setting,
     retrain_trials,
     search_trials,
+    searches_of,
     select_trials,
     setting_text,
     settings_of,
@@ -142,3 +143,18 @@ def test_baseline_that_is_no_setting_is_an_error() -> None:
     with pytest.raises(ConfigError, match="2 settings have the method 'random'; name one"):
         baseline_setting(study(twice, baseline="random"))
     assert baseline_setting(study({"epochs": 2})) is None
+
+
+def test_all_settings_that_do_not_combine_are_named() -> None:
+    search = {
+        "network": {"channels": {"grid": [4, 6]}, "layers": 3},
+        "method": {"grid": ["darts", "pc_darts", {"name": "drnas", "channels": 4}]},
+    }
+    config = build_config({"name": "t", "data": {"source": "digits"}, "search": search}, "test")
+    with pytest.raises(ConfigError) as caught:
+        searches_of(config)
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "2 of 6 settings cannot be searched" in message
+    assert "channels=6, method=pc_darts: " in message
+    assert message.count("4 does not divide network.channels (6)") == 2
