@@ -9,6 +9,8 @@ import torch
 
 from darts_ray.nn import Mixing
 from darts_ray.search import SearchRun
+from darts_ray.search.parts import Progress
+from darts_ray.search.step.relaxing import relax
 from darts_ray.space import Genotype
 from tests.search.small import SPACE, image_config, image_data
 
@@ -106,3 +108,32 @@ def test_fixed_alphas_and_magnitude_on_any_base(base: str) -> None:
     first, last = (Genotype.from_json(row["genotype"]).cells for row in (rows[0], rows[-1]))
     for name, nodes in first.items():
         assert [set(edges) for edges in nodes] == [set(edges) for edges in last[name]]
+
+
+def test_a_decided_operation_runs_whatever_its_base_draws() -> None:
+    run = make(2, base="gdas")
+    for name, mask in run.supernet.mask.items():
+        columns = run.supernet.space.cell(name).edges[0].primitives
+        mask[0] = torch.tensor([column == "sep_conv_3x3" for column in columns])
+        mask[1] = False  # this edge is gone
+    kept = SPACE["primitives"].index("sep_conv_3x3")
+    for _ in range(20):
+        mixing = relax(run.method, run.supernet, "weight", Progress(0, 1))
+        assert mixing.active is not None
+        for name, active in mixing.active.items():
+            assert active[0] == (kept,)
+            assert active[1] == ()
+            assert mixing.weights[name][0].tolist() == [float(i == kept) for i in range(4)]
+            assert all(len(columns) == 1 for columns in active[2:])
+
+
+@pytest.mark.parametrize("hvp", ["finite_difference", "exact"])
+@pytest.mark.parametrize("order", ["first", "unrolled"])
+def test_alphas_have_no_gradient_where_nothing_runs(order: str, hvp: str) -> None:
+    config = image_config(method="gdas", max_steps=1, optim={"order": order, "hvp": hvp})
+    run = SearchRun(config, image_data(num=24), CPU)
+    with torch.no_grad():
+        for alpha in run.supernet.alphas.values():
+            alpha[:, 0] = 1000.0  # every edge draws `none`
+    run.run_epoch()
+    assert all((alpha[:, 1:].abs() < 1).all() for alpha in run.supernet.alphas.values())

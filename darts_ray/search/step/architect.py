@@ -287,6 +287,8 @@ def _differentiate(
     """Return the gradients; zeros for an input that the outputs do not depend on."""
     if not inputs:
         return []
+    if isinstance(outputs, Tensor) and not outputs.requires_grad:  # only `none` runs, say
+        return [torch.zeros_like(value) for value in inputs]
     return list(
         torch.autograd.grad(
             outputs,

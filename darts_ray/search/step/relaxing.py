@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,19 @@ def relax(
         mask = supernet.mask[name]
         decided = mask.sum(-1, keepdim=True) == 1  # (edges, 1)
         weights[name] = torch.where(decided, mask.to(p), p)
-    return replace(mixing, weights=weights)
+    if mixing.active is None:
+        return replace(mixing, weights=weights)
+    active = {
+        name: tuple(map(_running, supernet.mask[name].tolist(), drawn))
+        for name, drawn in mixing.active.items()
+    }
+    return replace(mixing, weights=weights, active=active)
+
+
+def _running(kept: Sequence[bool], drawn: Sequence[int]) -> tuple[int, ...]:
+    """Return the columns that run of an edge: what is decided, or what is drawn of the rest."""
+    left = tuple(column for column, is_left in enumerate(kept) if is_left)
+    return left if len(left) == 1 else tuple(column for column in drawn if column in left)
 
 
 def relaxed_weights(method: Method, supernet: Any) -> dict[str, list[Any]]:
