@@ -181,10 +181,13 @@ def _register() -> None:
         _setup_privateuseone_for_python_backend(NAME, _Backend())
 
 
+# why: at import, as autograd counts the kinds of devices once, at a process's first backward pass
+_register()
+
+
 @contextmanager
 def pretended() -> Iterator[Pretender]:
     """Within the context the device can be used; yields the counter of reads."""
-    _register()
     devices = [*_get_foreach_kernels_supported_devices(), NAME]
     # why: else `torch.tensor(..., device=...)` makes its copy where no mode sees it
     generator = torch.Generator
