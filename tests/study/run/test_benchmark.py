@@ -29,7 +29,7 @@ def searches(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> FakeRay:
         outcome = search_outcome(spec.name, spec.setting, spec.seed, 2, space="nasbench201")
         return type(outcome)(**{**vars(outcome), "config": spec.config})
 
-    monkeypatch.setattr(ray, "_end", end)
+    monkeypatch.setattr(ray, "end", end)
     return ray
 
 
