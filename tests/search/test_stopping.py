@@ -17,7 +17,7 @@ from darts_ray.search.stopping import stop_epoch
 from tests.search.identical import assert_identical
 from tests.search.small import image_config, image_data
 
-PUBLISHED = Path("/work/shared/data/robustdarts/eigenvalues.json")
+PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "robustdarts" / "eigenvalues.json"
 FAST = {"window": 1, "delta": 1, "first": 0, "every": 1}
 """Compares each measurement with the one before."""
 CPU = torch.device("cpu")
