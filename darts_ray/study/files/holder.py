@@ -50,7 +50,10 @@ class Holder:
         if not self.is_here:
             return False
         try:
-            started = psutil.Process(self.pid).create_time()
+            process = psutil.Process(self.pid)
+            started = process.create_time()
+            # a killed process stays until its parent has asked for it, in containers for ever
+            is_zombie = process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
-        return abs(started - self.started) > 1
+        return is_zombie or abs(started - self.started) > 1

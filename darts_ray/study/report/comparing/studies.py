@@ -20,7 +20,7 @@ from darts_ray.study.report.robustness import Robustness, assess
 from darts_ray.study.report.statistics import Summary, summarise
 
 TEST = (
-    "exact paired sign-flip permutation test of the mean over the seeds that both settings have,"
+    "paired sign-flip permutation test of the mean over the seeds that both settings have,"
     " two-sided, with Holm's correction over all pairs"
 )
 
