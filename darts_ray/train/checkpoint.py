@@ -190,7 +190,12 @@ def _check_sums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             altered = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError) as error:
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read: {error}. Mend the storage or its permissions."
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as error:
+        # why NotImplementedError: altered bytes can name a compression that does not exist
         raise CheckpointError(
             f"{path}: cannot be read: it is damaged. Copy it again from where it was written, or"
             " write it again with `darts-ray export`."
