@@ -14,8 +14,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def tracked(tracker: StudyTracker | None, config: StudyConfig) -> Iterator[None]
     if tracker is None:
         yield
         return
+    with suppress(ImportError):
+        # why: matplotlib looks into it where it is loaded, and a figure that is drawn while
+        # mlflow's thread loads it fails
+        import_module("IPython")
     tracker.start_study(config.model_dump(mode="json", exclude_none=True))
     try:
         yield
@@ -157,16 +162,22 @@ def log_weights(tracker: StudyTracker, folder: StudyFolder, record: Record) -> N
 def settled(
     tracker: StudyTracker, folder: StudyFolder, config: StudyConfig, exported: Exported
 ) -> Exported:
-    """Return the export with its version in the registry, where that was still waiting."""
-    if exported.registered is None or not exported.registered.endswith(WAITING):
-        return exported
+    """Return the export with its versions in the registry, where files were still waiting."""
     name = config.tracking.registered_model or config.name
-    with tempfile.TemporaryDirectory() as temporary:
-        onnx = Path(temporary, exported.file)
-        onnx.write_bytes(folder.read_bytes(exported.file))
-        # why: the event that waits decides about the champion; this one only asks for the version
-        asking = Registration(name, rule="never")
-        version = tracker.register_onnx(onnx, name, registration=asking)
-    if version is None:
-        return exported
-    return replace(exported, registered=f"{name}, version {version}")
+
+    def settle(file: str, registered: str | None) -> str | None:
+        if registered is None or not registered.endswith(WAITING):
+            return registered
+        with tempfile.TemporaryDirectory() as temporary:
+            onnx = Path(temporary, file)
+            onnx.write_bytes(folder.read_bytes(file))
+            # why: the event that waits decides about the champion; this one only asks for the
+            # version
+            asking = Registration(name, rule="never")
+            version = tracker.register_onnx(onnx, name, registration=asking)
+        return registered if version is None else f"{name}, version {version}"
+
+    int8 = exported.int8
+    if int8 is not None and int8.file is not None:
+        int8 = replace(int8, registered=settle(int8.file, int8.registered))
+    return replace(exported, registered=settle(exported.file, exported.registered), int8=int8)

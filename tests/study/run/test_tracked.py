@@ -3,15 +3,18 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 
-from darts_ray.export import load_proto
+from darts_ray.export import ModelMetadata, load_proto
 from darts_ray.study import load_study, resume_study, run_study
-from darts_ray.study.files.exported import Exported
+from darts_ray.study.files.exported import Exported, Int8File
 from darts_ray.study.files.folder import StudyFolder
+from darts_ray.study.files.record import RetrainEntry
 from darts_ray.study.files.study import read_study_file
+from darts_ray.study.run.registering import register_files
 from darts_ray.study.run.tracked import TRACKING_FOLDER, settled
 from darts_ray.tracking import Registration, StudyTracker, sqlite_uri
 from tests.study.run.conftest import FakeRay, tiny
@@ -75,6 +78,46 @@ def test_a_file_that_waited_finds_its_version_and_the_better_model_stays_champio
     assert tracker.close()
     client = mlflow.MlflowClient(uri)
     assert str(client.get_model_version_by_alias("cells", "champion").version) == champion
+
+
+def test_both_files_wait_while_the_registry_is_away_and_resume_registers_them(
+    tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = ModelMetadata("{}", ("a", "b", "c"))
+
+    def export(
+        folder: StudyFolder, entry: RetrainEntry, *args: Any, place: Path = tmp_path
+    ) -> Exported:
+        _, _, tracker, registration = args
+        for factor, name in ((2.0, "best.onnx"), (3.0, "best-int8.onnx")):
+            folder.write_file(name, small_model(place / name, factor))
+        int8 = Int8File(file="best-int8.onnx")
+        exported = Exported(
+            "best.onnx", entry.trial, 0, 20, 1e-4, 1e-6, (1,), "images", 1, int8=int8
+        )
+        return register_files(tracker, place, registration, metadata, exported)
+
+    monkeypatch.setattr("darts_ray.study.run.stages.export_network", export)
+    # the stand-in for Ray leaves no weights
+    monkeypatch.setattr("darts_ray.study.run.stages.log_weights", lambda *args: None)
+    away = {"uri": "http://127.0.0.1:9"}  # nobody listens there
+    retrain = {**tiny(tmp_path).model_dump()["retrain"], "genotype": "DARTS_V1"}
+    config = tiny(tmp_path, search=None, select=None, retrain=retrain, tracking=away)
+    folder = run_study(config).folder
+
+    def registered() -> list[str | None]:
+        exported = load_study(folder).record.export
+        assert exported is not None
+        assert exported.int8 is not None
+        return [exported.registered, exported.int8.registered]
+
+    assert registered() == ["tiny (waiting)", "tiny (waiting)"]
+    resume_study(folder, overrides=[f"tracking.uri={sqlite_uri(tmp_path)}"])
+    assert registered() == ["tiny, version 1", "tiny, version 2"]
+    client = mlflow.MlflowClient(sqlite_uri(tmp_path))
+    for alias, version in (("champion", "1"), ("champion-int8", "2")):
+        assert str(client.get_model_version_by_alias("tiny", alias).version) == version
+    assert len(client.search_model_versions("name = 'tiny'")) == 2
 
 
 def test_configuration_goes_before_environment_and_that_before_the_default(
