@@ -66,7 +66,7 @@ def test_each_target_gets_its_own_numbers(
     images = exported.images
     labels = torch.tensor(OnnxNetwork(exported.path).predict(images).argmax(1))
     out = tmp_path / "int8.onnx"
-    quantize_onnx(
+    result = quantize_onnx(
         exported.path,
         out,
         calibration=images[:24],
@@ -75,6 +75,8 @@ def test_each_target_gets_its_own_numbers(
         max_accuracy_drop=0.5,
         target=target,
     )
+    # whatever integer instructions this CPU has
+    assert result.int8_accuracy >= 0.75
     graph = load_proto(out).graph
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     zeros = [tensors[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]

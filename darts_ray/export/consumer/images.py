@@ -39,13 +39,16 @@ class OnnxNetwork:
     Args:
         path: the ONNX file.
         num_threads: of one prediction; None: onnxruntime's choice.
+        simulated: see `open_session`; slower, and the same on every machine.
 
     Raises:
         PredictionError: the file is missing, not valid ONNX, or not exported by darts_ray.
     """
 
-    def __init__(self, path: str | Path, *, num_threads: int | None = None) -> None:
-        self._session = open_session(Path(path), num_threads=num_threads)
+    def __init__(
+        self, path: str | Path, *, num_threads: int | None = None, simulated: bool = False
+    ) -> None:
+        self._session = open_session(Path(path), num_threads=num_threads, simulated=simulated)
         self._metadata = read_metadata(self._session)
         names = [value.name for value in self._session.get_inputs()]
         if names != ["images"]:
@@ -162,7 +165,9 @@ class OnnxNetwork:
         return np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
 
 
-def accuracy_onnx(path: Path, images: Any, labels: Any, *, batch_size: int = 256) -> float:
+def accuracy_onnx(
+    path: Path, images: Any, labels: Any, *, batch_size: int = 256, simulated: bool = False
+) -> float:
     """Return the share (0..1) of images whose largest output is the label's.
 
     Args:
@@ -170,8 +175,9 @@ def accuracy_onnx(path: Path, images: Any, labels: Any, *, batch_size: int = 256
         images: a batch as for `OnnxNetwork.predict`.
         labels: classes (N,).
         batch_size: images per prediction.
+        simulated: see `open_session`.
     """
-    network = OnnxNetwork(path)
+    network = OnnxNetwork(path, simulated=simulated)
     right = 0
     for start in range(0, len(labels), batch_size):
         outputs = network.predict(images[start : start + batch_size])

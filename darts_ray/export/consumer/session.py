@@ -9,8 +9,14 @@ from darts_ray.errors import PredictionError
 from darts_ray.export.consumer.contract import ModelMetadata
 
 
-def open_session(path: Path, *, num_threads: int | None = None) -> Any:
+def open_session(path: Path, *, num_threads: int | None = None, simulated: bool = False) -> Any:
     """Return an `onnxruntime.InferenceSession` on the CPU that logs errors only.
+
+    Args:
+        path: the file.
+        num_threads: of one run; None: onnxruntime's choice.
+        simulated: whether an int8 file computes in float between its roundings, as it is written,
+            and not with this CPU's integer instructions.
 
     Raises:
         PredictionError: the file is missing or onnxruntime cannot read it.
@@ -21,6 +27,9 @@ def open_session(path: Path, *, num_threads: int | None = None) -> Any:
         raise PredictionError(f"{path} does not exist; export a network first.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    if simulated:
+        none = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = none
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     try:
