@@ -10,10 +10,13 @@ changed its form with opset 18.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+# ONNX's way to say "to the end" in a slice.
+_FAR = np.iinfo(np.int64).max
 
 
 def fold_concat_batch_norms(proto: Any) -> int:
@@ -114,6 +117,67 @@ def pool_globally(proto: Any) -> int:
     return replaced
 
 
+def stride_pointwise(proto: Any) -> int:
+    """Let, in place, 1x1 convolutions of every second pixel have the stride themselves.
+
+    Networks choose the pixels first, `x[:, :, i::2, j::2]`, for reasons of training. ncnn knows no
+    slice with a step, and its converter drops such slices without a word. Where i or j is 1, a
+    slice without a step remains.
+
+    Args:
+        proto: an `onnx.ModelProto` with the shapes of its values.
+
+    Returns:
+        The number of convolutions that were changed.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = proto.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    producers = {output: node for node in graph.node for output in node.output}
+    sizes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim][2:]
+        for value in (*graph.value_info, *graph.input)
+    }
+    changed = 0
+    for conv in [node for node in graph.node if node.op_type == "Conv"]:
+        kernel, pads = tensors.get(conv.input[1]), list(_attribute(conv, "pads", (0, 0, 0, 0)))
+        is_plain = set(_attribute(conv, "strides", (1, 1))) == {1} and not any(pads[:2])
+        if kernel is None or list(kernel.dims[2:]) != [1, 1] or not is_plain:
+            continue
+        source = conv.input[0]
+        first: dict[int, int] = {}
+        while (step := _every_second(producers.get(source), tensors)) and not step.keys() & first:
+            first |= step
+            source = producers[source].input[0]
+        size = sizes.get(source, [])
+        # A pad behind the chosen pixels is one behind all of them, if the last one is not chosen.
+        fits = len(size) == 2 and all(
+            not pad or (length and (length - first.get(axis, 0)) % 2 == 0)
+            for axis, length, pad in zip((2, 3), size, pads[2:], strict=True)
+        )
+        if first.keys() != {2, 3} or not fits:
+            continue
+        if any(first.values()):
+            shifted = f"{conv.output[0]}_shifted"
+            parts = {"from": [first[2], first[3]], "to": [_FAR, _FAR], "axes": [2, 3]}
+            for part, values in parts.items():
+                constant = numpy_helper.from_array(np.array(values), f"{shifted}_{part}")
+                graph.initializer.append(constant)
+            inputs = [source, *(f"{shifted}_{part}" for part in parts)]
+            shift = helper.make_node("Slice", inputs, [shifted], shifted)
+            graph.node.insert(list(graph.node).index(conv), shift)
+            source = shifted
+        conv.input[0] = source
+        for attribute in [a for a in conv.attribute if a.name == "strides"]:
+            conv.attribute.remove(attribute)
+        conv.attribute.append(helper.make_attribute("strides", [2, 2]))
+        changed += 1
+    _drop_unread_nodes(graph)
+    _drop_unused_tensors(graph)
+    return changed
+
+
 def pad_before_pointwise(proto: Any) -> int:
     """Give, in place, every padded 1x1 convolution its padding in a node of its own.
 
@@ -152,6 +216,22 @@ def pad_before_pointwise(proto: Any) -> int:
     return changed
 
 
+def _every_second(node: Any, tensors: Mapping[str, Any]) -> dict[int, int]:
+    """Return where a slice of every second pixel begins, by axis; empty: it is no such slice."""
+    from onnx import numpy_helper
+
+    if node is None or node.op_type != "Slice" or not all(i in tensors for i in node.input[1:]):
+        return {}
+    read = [numpy_helper.to_array(tensors[name]).tolist() for name in node.input[1:]]
+    if len(read) < 4:  # without steps
+        return {}
+    starts, ends, axes, steps = read
+    is_whole = all(step == 2 for step in steps) and min(ends) >= np.iinfo(np.int32).max
+    if not is_whole or not set(axes) <= {2, 3} or not set(starts) <= {0, 1}:
+        return {}
+    return dict(zip(axes, starts, strict=True))
+
+
 def _attribute(node: Any, name: str, default: Any) -> Any:
     from onnx import helper
 
@@ -159,6 +239,13 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
         if attribute.name == name:
             return helper.get_attribute_value(attribute)
     return default
+
+
+def _drop_unread_nodes(graph: Any) -> None:
+    """Remove nodes whose outputs nobody reads any more."""
+    for node in reversed(list(graph.node)):
+        if not set(node.output) & set(_read_names(graph)):
+            graph.node.remove(node)
 
 
 def _drop_unused_tensors(graph: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
@@ -16,7 +17,12 @@ from torch import Tensor, nn
 import darts_ray
 from darts_ray.errors import DartsError, ExportError
 from darts_ray.export.consumer.contract import ModelMetadata
-from darts_ray.export.graph import fold_concat_batch_norms, pad_before_pointwise, pool_globally
+from darts_ray.export.graph import (
+    fold_concat_batch_norms,
+    pad_before_pointwise,
+    pool_globally,
+    stride_pointwise,
+)
 from darts_ray.export.inference import DeployedImages, RecurrentStep
 
 _CHATTY = ("torch.onnx", "torch.fx", "onnxscript", "onnx_ir")
@@ -104,6 +110,17 @@ def load_proto(path: Path) -> Any:
     return onnx.load(str(path))
 
 
+def graph_digest(path: Path) -> bytes:
+    """Return the SHA-256 of what a file computes: its operators and weights, not its metadata."""
+    proto = load_proto(path)
+    opsets = sorted((entry.domain, entry.version) for entry in proto.opset_import)
+    digest = hashlib.sha256(repr(opsets).encode())
+    digest.update(proto.graph.SerializeToString(deterministic=True))
+    for function in proto.functions:
+        digest.update(function.SerializeToString(deterministic=True))
+    return digest.digest()
+
+
 def save_proto(proto: Any, path: Path, metadata: ModelMetadata) -> None:
     """Write a model with its contract and who made it in one file, atomically."""
     import onnx
@@ -186,6 +203,7 @@ def _export(
     proto = program.model_proto
     fold_concat_batch_norms(proto)
     pool_globally(proto)
+    stride_pointwise(proto)
     pad_before_pointwise(proto)
     if opset < _LOWEST_FROM_TORCH:
         proto = _converted(proto, opset)

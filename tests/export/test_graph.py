@@ -7,7 +7,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from darts_ray.export.graph import fold_concat_batch_norms, pad_before_pointwise, pool_globally
+from darts_ray.export.graph import (
+    fold_concat_batch_norms,
+    pad_before_pointwise,
+    pool_globally,
+    stride_pointwise,
+)
 
 
 def reduction(*, also_read: bool = False) -> onnx.ModelProto:
@@ -118,4 +123,70 @@ def test_padding_of_a_1x1_convolution_gets_its_own_node(
     assert pad_before_pointwise(proto) == num
     assert [node.op_type for node in proto.graph.node] == ["Pad"] * num + ["Conv"]
     onnx.checker.check_model(proto, full_check=True)
+    np.testing.assert_allclose(outputs_of(proto, x), before, rtol=1e-6)
+
+
+def chosen_pixels(
+    size: tuple[int, int], first: tuple[int, int], *, step: int = 2, kernel: int = 1
+) -> onnx.ModelProto:
+    """conv(x[:, :, i::2, j::2]), with a pad behind an odd side from which 1, 3, ... are chosen."""
+    pads = [0, 0, *(side % 2 * start for side, start in zip(size, first, strict=True))]
+    values = {"two": [step], "axis2": [2], "axis3": [3], "end": [2**63 - 1]}
+    values |= {f"first{axis}": [start] for axis, start in zip("23", first, strict=True)}
+    weight = np.random.default_rng(0).random((4, 3, kernel, kernel), dtype=np.float32)
+    describe = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["x", "first2", "end", "axis2", "two"], ["rows"]),
+            helper.make_node("Slice", ["rows", "first3", "end", "axis3", "two"], ["chosen"]),
+            helper.make_node("Conv", ["chosen", "w"], ["y"], pads=pads),
+        ],
+        "g",
+        [describe("x", TensorProto.FLOAT, ["batch", 3, *size])],
+        [describe("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(weight, "w"),
+            *(numpy_helper.from_array(np.array(value), name) for name, value in values.items()),
+        ],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    return onnx.shape_inference.infer_shapes(
+        helper.make_model(graph, opset_imports=opset, ir_version=9)
+    )
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 8), (7, 9)])
+@pytest.mark.parametrize("first", [(0, 0), (1, 1), (1, 0)])
+def test_convolutions_of_every_second_pixel_have_the_stride_themselves(
+    size: tuple[int, int], first: tuple[int, int]
+) -> None:
+    proto = chosen_pixels(size, first)
+    x = np.random.default_rng(1).random((2, 3, *size), dtype=np.float32)
+    before = outputs_of(proto, x)
+    assert before.shape[2:] == tuple((side + 1) // 2 for side in size)
+    assert stride_pointwise(proto) == 1
+    kinds = [node.op_type for node in proto.graph.node]
+    assert kinds == (["Slice", "Conv"] if any(first) else ["Conv"])
+    assert all(len(node.input) < 5 for node in proto.graph.node)  # no step is left
+    onnx.checker.check_model(proto, full_check=True)
+    np.testing.assert_allclose(outputs_of(proto, x), before, rtol=1e-6)
+
+
+@pytest.mark.parametrize("other", [{"step": 3}, {"kernel": 3}])
+def test_other_convolutions_of_slices_are_left_alone(other: dict[str, int]) -> None:
+    proto = chosen_pixels((12, 12), (0, 0), **other)
+    nodes = [node.SerializeToString() for node in proto.graph.node]
+    assert stride_pointwise(proto) == 0
+    assert [node.SerializeToString() for node in proto.graph.node] == nodes
+
+
+@pytest.mark.parametrize(("side", "changed"), [(6, 1), (5, 0)])
+def test_a_pad_that_the_stride_would_skip_keeps_the_slices(side: int, changed: int) -> None:
+    # Of 6 rows 0, 2, 4 and the pad at 6 are chosen; of 5 rows the pad at 5 would be passed over.
+    proto = chosen_pixels((side, side), (0, 0))
+    (pads,) = (a for a in proto.graph.node[2].attribute if a.name == "pads")
+    pads.ints[:] = [0, 0, 1, 1]
+    x = np.random.default_rng(1).random((2, 3, side, side), dtype=np.float32)
+    before = outputs_of(proto, x)
+    assert stride_pointwise(proto) == changed
     np.testing.assert_allclose(outputs_of(proto, x), before, rtol=1e-6)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import darts_ray
 from darts_ray.errors import ConfigError, ExportError
 from darts_ray.export import OnnxNetwork, export_onnx, load_proto, verify_onnx
-from darts_ray.export.onnx_file import sidecar
+from darts_ray.export.onnx_file import graph_digest, sidecar
 from darts_ray.nn import ConvNetwork, register_operation
 from darts_ray.space import ConvGenotype, Edge, zoo
 from tests.export.conftest import Exported, metadata_of
@@ -75,6 +75,23 @@ def test_ir_version_is_the_lowest_that_the_opset_allows(
     assert proto.ir_version == ir_version
     assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", opset)]
     assert verify_onnx(path, network, torch.rand(10, 3, 8, 8)).max_difference < 1e-5
+
+
+def test_the_digest_is_of_operators_and_weights_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), Pooled(), nn.Linear(4, 5))
+
+    def digest(run_id: str, opset: int = 20) -> bytes:
+        metadata = dataclasses.replace(metadata_of(zoo["DARTS_V2"]), run_id=run_id)
+        path = tmp_path / f"{run_id}.onnx"
+        export_onnx(network, path, example_size=(3, 8, 8), metadata=metadata, opset=opset)
+        return graph_digest(path)
+
+    first = digest("run-1")
+    assert digest("run-2") == first
+    assert digest("run-1", opset=19) != first
+    network[0].weight.data[0] += 1e-3
+    assert digest("run-1") != first
 
 
 class Pooled(nn.Module):
