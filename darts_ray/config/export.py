@@ -22,6 +22,13 @@ class ExportSection(Model):
     )
     output: Literal["logits", "probabilities"] = "logits"
     program: bool = Field(True, description="Also write best.pt2, a torch.export program.")
+    unrolled_length: int | None = Field(
+        None,
+        ge=1,
+        le=128,
+        description="Of language models: also write best-unrolled.onnx, for texts of so many"
+        " words at a time, which runtimes read that know no loops.",
+    )
     quantize: bool = Field(False, description="Also write an int8 file, gated on accuracy.")
     int8_target: Literal["x86", "arm", "tensorrt"] = Field(
         "x86", description="Whose conventions the int8 file follows; with quantize only."
@@ -44,6 +51,15 @@ class ExportSection(Model):
         if self.int8_target != "x86" and not self.quantize:
             raise ValueError("int8_target: does nothing without quantize: true")
         return self
+
+    def check_images(self) -> None:
+        """Insist that nothing is asked for that only language models have.
+
+        Raises:
+            ValueError: something is.
+        """
+        if self.unrolled_length is not None:
+            raise ValueError("export.unrolled_length: is for text; leave it out for images")
 
     def check_text(self) -> None:
         """Insist that nothing is asked for that only image networks have.

@@ -129,8 +129,8 @@ class StudyConfig(Model):
                 )
         if self.export is not None and self.retrain is None:
             raise ValueError("export: needs a retrain section, which trains what is exported")
-        if self.export is not None and self.data.is_text:
-            self.export.check_text()
+        if self.export is not None:
+            (self.export.check_text if self.data.is_text else self.export.check_images)()
         trainings = {"select": self.select, "retrain": self.retrain}
         sizes = {name: part.batch_size for name, part in trainings.items() if part is not None}
         self.resources.check_workers(sizes, self.data.is_text)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from darts_ray.export.onnx_file import export_onnx, export_recurrent_onnx, load_proto
     from darts_ray.export.program import export_program
     from darts_ray.export.quantize import QuantizeResult, quantize_onnx
+    from darts_ray.export.unrolled import unroll_onnx
     from darts_ray.export.verify import VerifyResult, verify_onnx, verify_recurrent_onnx
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "export_recurrent_onnx",
     "load_proto",
     "quantize_onnx",
+    "unroll_onnx",
     "verify_onnx",
     "verify_recurrent_onnx",
 ]
@@ -48,6 +50,7 @@ _PLACES = {
     "onnx_file": ("export_onnx", "export_recurrent_onnx", "load_proto"),
     "program": ("export_program",),
     "quantize": ("QuantizeResult", "quantize_onnx"),
+    "unrolled": ("unroll_onnx",),
     "verify": ("VerifyResult", "verify_onnx", "verify_recurrent_onnx"),
 }
 

@@ -85,12 +85,13 @@ def _batches(num: int) -> Iterator[tuple[int, Tensor]]:
 def verify_recurrent_onnx(
     path: Path, network: nn.Module, tokens: Tensor, *, tolerance: float = 1e-4
 ) -> VerifyResult:
-    """Compare the file with a `RecurrentNetwork`, over a text that is given in two pieces.
+    """Compare the file with a `RecurrentNetwork`, over a text that is given in several pieces.
 
     Args:
         path: what `export_recurrent_onnx` wrote.
         network: what it was written from.
-        tokens: real text, int64 (length, batch): at least 2 words, and 7 texts.
+        tokens: real text, int64 (length, batch): at least 2 words, and 7 texts; of an unrolled
+            file at least 2 of its pieces.
         tolerance: largest absolute difference of a log probability or hidden value.
 
     Raises:
@@ -104,13 +105,18 @@ def verify_recurrent_onnx(
             f"{path}: verifying needs tokens of (2, 7) or more, not {length, batch}."
         )
     session = open_session(path, num_threads=1)
+    fixed = session.get_inputs()[0].shape[0]
+    # The pieces differ in length where they may, and a later one starts from the hidden state of
+    # the one before.
+    pieces = [1, length - 1] if isinstance(fixed, str) else [fixed] * (length // fixed)
+    if len(pieces) < 2:
+        raise ExportError(f"{path}: verifying needs {2 * fixed} words, not {length}.")
     reference: Any = deployed(network)
     largest = 0.0
     for size in _BATCH_SIZES:
         hidden = reference.init_hidden(size)
         onnx_hidden = hidden.numpy()
-        # The pieces differ in length, and the second starts from the first one's hidden state.
-        for piece in torch.split(tokens[:, :size].cpu(), [1, length - 1]):
+        for piece in torch.split(tokens[: sum(pieces), :size].cpu(), pieces):
             with torch.no_grad():
                 expected, hidden = reference(piece, hidden)
             feed = {"tokens": piece.numpy(), "hidden": onnx_hidden}

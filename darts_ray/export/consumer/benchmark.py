@@ -25,7 +25,7 @@ class BenchmarkResult:
     """One batch size.
 
     Attributes:
-        batch_size: images, or texts of 35 words, per call.
+        batch_size: images, or texts of 35 words (an unrolled file's: its length), per call.
         num_threads: of one call.
         median_ms: of the calls' latencies, in milliseconds.
         p95_ms: 95 % of the calls were at least as fast, in milliseconds.
@@ -89,7 +89,7 @@ def _call(path: Path, batch_size: int, num_threads: int) -> tuple[Callable[[], o
     if is_language_model(path):
         model = OnnxLanguageModel(path, num_threads=num_threads)
         words = len(model.metadata.class_names)
-        tokens = draw.integers(0, words, (_TEXT_LENGTH, batch_size))
+        tokens = draw.integers(0, words, (model.length or _TEXT_LENGTH, batch_size))
         hidden = model.initial_state(batch_size)
         return lambda: model.run(tokens, hidden), tokens.size
     network = OnnxNetwork(path, num_threads=num_threads)

@@ -57,6 +57,8 @@ class OnnxLanguageModel:
         if list(inputs) != ["tokens", "hidden"]:
             raise PredictionError(f"{path} is no language model: its inputs are {list(inputs)}.")
         self._units = int(inputs["hidden"][2])
+        length = inputs["tokens"][0]
+        self._length = length if isinstance(length, int) else None
         self._numbers = {word: i for i, word in enumerate(self._metadata.class_names)}
 
     @property
@@ -64,12 +66,26 @@ class OnnxLanguageModel:
         """What the file says about itself."""
         return self._metadata
 
+    @property
+    def length(self) -> int | None:
+        """How many words the file takes per run; None: any number."""
+        return self._length
+
     def initial_state(self, batch: int = 1) -> npt.NDArray[np.float32]:
         """Return the state before a text, (1, batch, units)."""
         return np.zeros((1, batch, self._units), np.float32)
 
     def run(self, tokens: Tokens, hidden: npt.NDArray[np.float32]) -> tuple[Any, Any]:
-        """Map tokens (length, batch) and a state to log probabilities and the next state."""
+        """Map tokens (length, batch) and a state to log probabilities and the next state.
+
+        Raises:
+            PredictionError: the file is for texts of another length.
+        """
+        if self._length not in (None, len(tokens)):
+            raise PredictionError(
+                f"The file is unrolled and takes {self._length} words per run, not {len(tokens)}:"
+                " use best.onnx, or cut and fill up the text."
+            )
         log_probs, state = self._session.run(
             ["log_probs", "next_hidden"], {"tokens": tokens, "hidden": hidden}
         )
@@ -105,8 +121,13 @@ class OnnxLanguageModel:
             raise PredictionError(f"A text needs two tokens or more, not {len(tokens)}.")
         hidden = self.initial_state()
         loss = 0.0
-        for start in range(0, len(tokens), _WINDOW):
-            log_probs, hidden = self.run(tokens[start : start + _WINDOW, None], hidden)
+        window = self._length or _WINDOW
+        for start in range(0, len(tokens), window):
+            piece = tokens[start : start + window]
+            missing = 0 if self._length is None else window - len(piece)
+            # What fills up the last piece comes after all that counts, and changes nothing of it.
+            log_probs, hidden = self.run(np.pad(piece, (0, missing))[:, None], hidden)
+            log_probs = log_probs[: len(piece)]
             targets = tokens[start + 1 : start + 1 + len(log_probs)]
             loss -= float(log_probs[np.arange(len(targets)), 0, targets].sum(dtype=np.float64))
         last = log_probs[-1, 0]

@@ -37,6 +37,15 @@ class ProgramFile:
 
 
 @dataclass(frozen=True)
+class UnrolledFile:
+    """A language model's file for one length of text, without a loop."""
+
+    file: str
+    length: int
+    max_difference: float
+
+
+@dataclass(frozen=True)
 class Exported:
     """The exported files, and what they were compared on; how fast they are is in speed.json.
 
@@ -52,8 +61,11 @@ class Exported:
         num_checked: images or texts that were compared.
         checked_on: which those were.
         size_bytes: of the file.
+        graph: SHA-256 (hexadecimal) of what the file computes, to recognise it by; empty where an
+            older version wrote it.
         program: the torch.export program; None: not asked for.
         int8: the int8 file; None: not asked for.
+        unrolled: a language model without its loop; None: not asked for.
         registered: where in the model registry.
         reason: why this retraining was exported.
     """
@@ -69,7 +81,9 @@ class Exported:
     size_bytes: int
     sidecar: str = ""
     num_checked: int = 0
+    graph: str = ""
     program: ProgramFile | None = None
     int8: Int8File | None = None
+    unrolled: UnrolledFile | None = None
     registered: str | None = None
     reason: str = ""

@@ -132,6 +132,11 @@ def _files(study: Study, exported: Exported, entry: RetrainEntry) -> Iterator[st
             f" costs {lost:.2f} points of accuracy ({100 * int8.float_accuracy:.2f} to"
             f" {100 * int8.accuracy:.2f} %) on {int8.judged_on}"
         )
+    if unrolled := exported.unrolled:
+        yield (
+            f"- `{unrolled.file}`: without the loop, for texts of {unrolled.length} words at a"
+            f" time; differs from torch by at most {unrolled.max_difference:.1e}"
+        )
     if program and program.file:
         yield f"- `{program.file}`: a torch.export program"
     yield "- `best.pt`: weights and configuration for darts_ray\n"
@@ -200,7 +205,7 @@ def _cell_names(genotype: Genotype) -> list[str]:
 def _limits(study: Study, exported: Exported, metadata: ModelMetadata) -> Iterator[str]:
     if metadata.text is not None:
         yield "- Words outside of the vocabulary are unknown; the loop over time is an ONNX Scan,"
-        yield "  which OpenCV, ncnn, MNN and TVM do not read.\n"
+        yield "  which OpenCV, ncnn, MNN and TVM do not read (see `export.unrolled_length`).\n"
         return
     yield "- It always answers with one of its classes, also for pictures of something else."
     yield f"- It has seen {study.config.data.source} only; expect less on other pictures."

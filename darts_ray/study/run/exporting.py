@@ -22,12 +22,13 @@ from darts_ray.export import (
     export_program,
     export_recurrent_onnx,
     quantize_onnx,
+    unroll_onnx,
     verify_onnx,
     verify_recurrent_onnx,
 )
 from darts_ray.export.consumer.benchmark import available_cpus, cpu_name
-from darts_ray.export.onnx_file import sidecar
-from darts_ray.study.files.exported import Exported, Int8File, ProgramFile
+from darts_ray.export.onnx_file import graph_digest, sidecar
+from darts_ray.study.files.exported import Exported, Int8File, ProgramFile, UnrolledFile
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import RetrainEntry
 from darts_ray.study.report.model_card import CARD_FILE
@@ -40,12 +41,15 @@ ONNX_FILE = "best.onnx"
 SIDECAR_FILE = "best.json"
 INT8_FILE = "best-int8.onnx"
 INT8_SIDECAR_FILE = "best-int8.json"
+UNROLLED_FILE = "best-unrolled.onnx"
+UNROLLED_SIDECAR_FILE = "best-unrolled.json"
 SPEED_FILE = "speed.json"
 PROGRAM_FILE = "best.pt2"
 WEIGHTS_FILE = "best.pt"
 EXPORTED_FILES = (
     *(WEIGHTS_FILE, ONNX_FILE, SIDECAR_FILE, PROGRAM_FILE),
-    *(INT8_FILE, INT8_SIDECAR_FILE, SPEED_FILE, CARD_FILE),
+    *(INT8_FILE, INT8_SIDECAR_FILE, UNROLLED_FILE, UNROLLED_SIDECAR_FILE),
+    *(SPEED_FILE, CARD_FILE),
 )
 NETWORK_FILE = "network.pt"
 """The deployable network inside a retraining's checkpoint folder."""
@@ -132,8 +136,10 @@ def export_network(
             num_checked=verified.num_inputs,
             checked_on=checked_on,
             size_bytes=onnx.stat().st_size,
+            graph=graph_digest(onnx).hex(),
             program=_program(work) if section.program else None,
             int8=_int8(work, onnx) if section.quantize else None,
+            unrolled=_unrolled(work, onnx, section.unrolled_length),
         )
         _measure_speed(work.place, section)
         _publish(folder, work.place)
@@ -157,7 +163,7 @@ def _write_onnx(work: _Export, onnx: Path) -> tuple[VerifyResult, str]:
     network, section = work.checkpoint.network, work.section
     if isinstance(work.data, TextData):
         export_recurrent_onnx(network, onnx, metadata=work.metadata, opset=section.opset)
-        tokens = work.data.valid[: TEXT_LENGTH * NUM_TEXTS].reshape(NUM_TEXTS, -1).T.contiguous()
+        tokens = _texts(work.data, TEXT_LENGTH)
         verified = verify_recurrent_onnx(onnx, network, tokens, tolerance=section.tolerance)
         return verified, f"texts of {len(tokens)} words from the validation part"
     assert work.size is not None
@@ -182,7 +188,7 @@ def _measure_speed(place: Path, section: ExportSection) -> None:
                 place / name, seconds=section.benchmark_seconds, num_threads=threads
             )
         ]
-        for name in (ONNX_FILE, INT8_FILE)
+        for name in (ONNX_FILE, INT8_FILE, UNROLLED_FILE)
         if (place / name).exists()
     }
     content = {"cpu": cpu_name(), "onnxruntime": version("onnxruntime"), "files": files}
@@ -203,6 +209,25 @@ def _program(work: _Export) -> ProgramFile:
     except ExportError as error:
         return ProgramFile(error=str(error))
     return ProgramFile(None, PROGRAM_FILE, difference)
+
+
+def _unrolled(work: _Export, onnx: Path, length: int | None) -> UnrolledFile | None:
+    """Write the language model's file for one length, and compare it too."""
+    if length is None:
+        return None
+    assert isinstance(work.data, TextData)
+    path = work.place / UNROLLED_FILE
+    unroll_onnx(onnx, path, length)
+    (work.place / UNROLLED_SIDECAR_FILE).write_text(sidecar(path), encoding="utf-8")
+    texts, tolerance = _texts(work.data, 2 * length), work.section.tolerance
+    verified = verify_recurrent_onnx(path, work.checkpoint.network, texts, tolerance=tolerance)
+    return UnrolledFile(UNROLLED_FILE, length, verified.max_difference)
+
+
+def _texts(data: TextData, length: int) -> Tensor:
+    """Return texts from the validation part (length, texts), which may repeat if that is short."""
+    rows = torch.arange(length * NUM_TEXTS) % len(data.valid)
+    return data.valid[rows].reshape(NUM_TEXTS, length).T.contiguous()
 
 
 def _int8(work: _Export, onnx: Path) -> Int8File:
