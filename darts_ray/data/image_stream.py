@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -194,8 +194,12 @@ def evaluation_batches(
     channels_last: bool = False,
     dtype: torch.dtype = torch.float32,
     workers: Workers = ALONE,
+    on_pixels: Callable[[Tensor], None] | None = None,
 ) -> Iterator[Batch]:
     """Yield images (`indices`, or all) once, in order, without augmentation.
+
+    `on_pixels` receives each batch before it is normalised: uint8 (batch, channels, height,
+    width).
 
     Yields:
         normalised images (batch, channels, height, width) and int64 targets (batch,); the last
@@ -206,4 +210,6 @@ def evaluation_batches(
         info.mean, info.std, device=device, dtype=dtype, channels_last=channels_last
     )
     for images, targets in split.read(order, batch_size, device=device, workers=workers):
+        if on_pixels is not None:
+            on_pixels(images)
         yield normalise(images), targets

@@ -107,6 +107,7 @@ def evaluate_network(
         info=data.info,
         device=settings.device,
         channels_last=settings.channels_last,
+        on_pixels=None if predictions is None else predictions.add_pixels,
     )
     return score_images(network, batches, settings, "test", trace, predictions=predictions)
 

@@ -27,7 +27,7 @@ from darts_ray.train.checkpoint import save_checkpoint
 from darts_ray.train.convergence import Convergence
 from darts_ray.train.evaluation import EvaluationSettings, evaluate_network
 from darts_ray.train.parallel.synchronised_norm import synchronise_norms
-from darts_ray.train.predictions import Predictions
+from darts_ray.train.predictions import Deployed, Predictions
 from darts_ray.train.same_data import check_same_data, split_settings
 from darts_ray.train.schedules import learning_rate
 from darts_ray.train.weights import Weights
@@ -121,9 +121,8 @@ class RetrainRun:
             auxiliary head, label smoothing and TAR), `seconds`, `samples_per_second` of training
             (images or tokens), `peak_memory_bytes`; images: `drop_path`, `train_accuracy`; with
             a held-out part `validation_loss` and `validation_accuracy`, `validation_top5` or
-            `validation_perplexity`; text: `averaging` (whether the next epoch averages)
-            and `rolled_back`, 0 or 1. An epoch that
-            was rolled back has no `train_loss` and the best weights' validation metrics.
+            `validation_perplexity`; text: `averaging` (whether the next epoch averages) and
+            `rolled_back`, 0 or 1. A rolled back epoch has the best weights' validation metrics.
 
         Raises:
             NonFiniteLossError: a loss or gradient is NaN or infinite; text returns to the best
@@ -149,8 +148,11 @@ class RetrainRun:
         metrics["peak_memory_bytes"] = peak_memory_bytes(self.device)
         return metrics
 
-    def test(self) -> dict[str, float]:
+    def test(self, deployed: Deployed | None = None) -> dict[str, float]:
         """Score the last weights (averaged SGD: their mean) on the test set, once.
+
+        Args:
+            deployed: of images, a file made of these weights, which predicts in the same pass.
 
         Returns:
             `test_loss` and `test_accuracy`, `test_top5` or `test_perplexity`. A run restored
@@ -167,13 +169,12 @@ class RetrainRun:
         if self._test_opened:
             raise RuntimeError("The test set has been read; the result is in test_metrics.")
         if self.test_metrics is None:
-            seen = Predictions()
+            seen = Predictions(deployed)
             with self._weights.scored(), deterministic(self.config.deterministic):
                 self.test_metrics = evaluate_network(
                     self.network, self.config, self._data, device=self.device, predictions=seen
                 )
-            self.test_predictions = seen.collected()
-            self._test_opened = True
+            self.test_predictions, self._test_opened = seen.collected(), True
         return dict(self.test_metrics)
 
     def save(self, path: str | Path) -> None:

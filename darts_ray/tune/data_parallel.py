@@ -23,12 +23,12 @@ from ray.exceptions import RayActorError, RayError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from darts_ray.config import RetrainConfig
+from darts_ray.config import ExportSection, RetrainConfig
 from darts_ray.data import ImageData, TextData, open_data
 from darts_ray.errors import DartsError
 from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.runtime.workers import Workers
-from darts_ray.train import RetrainRun
+from darts_ray.tune.deployed import DeployedRun
 
 OTHERS_WAIT_S = 5.0
 """How long after a first failure the others may take to show what was behind it."""
@@ -52,7 +52,7 @@ class TrainingWorker:
         self._store: TCPStore | None = None
         self._data: ImageData | TextData | None = None
         self._config: RetrainConfig | None = None
-        self._run: RetrainRun | None = None
+        self._run: DeployedRun | None = None
 
     def host(self) -> tuple[str, int]:
         """Open the place where the workers meet; return its address and port."""
@@ -77,8 +77,8 @@ class TrainingWorker:
             self._data = open_data(config.data)
         self._config = config
 
-    def build(self) -> dict[str, int]:
-        """Build the run; return the network's size."""
+    def build(self, form: ExportSection | None) -> dict[str, int]:
+        """Build the run, see `DeployedRun`; return the network's size."""
         assert self._config is not None
         assert self._data is not None
         gpu = bool(ray.get_gpu_ids())
@@ -86,7 +86,7 @@ class TrainingWorker:
             torch.cuda.set_device(0)
         # a GPU that the trial was not given is not used
         device = None if gpu or self._config.device == "cuda" else torch.device("cpu")
-        self._run = RetrainRun(self._config, self._data, device, self._workers)
+        self._run = DeployedRun(self._config, self._data, device, self._workers, form)
         return self._run.describe() if not self._workers.rank else {}
 
     def run_epoch(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class TrainingWorker:
             return path.read_bytes()
 
     @property
-    def _built(self) -> RetrainRun:
+    def _built(self) -> DeployedRun:
         assert self._run is not None
         return self._run
 
@@ -181,20 +181,23 @@ class WorkerGroup:
 
 
 class DataParallelRun:
-    """What a `RetrainRun` is for a trial, computed by a group of workers.
+    """What a `DeployedRun` is for a trial, computed by a group of workers.
 
     Args:
         config: the retraining.
         group: the workers.
+        form: of the file that is tested with the network; None: there is no file.
 
     Raises:
         DartsError: as `RetrainRun`.
     """
 
-    def __init__(self, config: RetrainConfig, group: WorkerGroup) -> None:
+    def __init__(
+        self, config: RetrainConfig, group: WorkerGroup, form: ExportSection | None = None
+    ) -> None:
         self._group = group
         group.all("open", config)
-        self._size: dict[str, int] = group.all("build")[0]
+        self._size: dict[str, int] = group.all("build", form)[0]
         self.epochs_done, self.finished = 0, False
 
     def describe(self) -> dict[str, int]:

@@ -18,7 +18,6 @@ from darts_ray.data import ImageData, TextData, open_data
 from darts_ray.location import with_patience
 from darts_ray.runtime.memory import keep_freed_memory
 from darts_ray.search import SearchRun
-from darts_ray.train import RetrainRun
 from darts_ray.train.predictions import write_predictions
 from darts_ray.tune.checkpoints import (
     CONFIG,
@@ -31,6 +30,7 @@ from darts_ray.tune.checkpoints import (
     seal,
 )
 from darts_ray.tune.data_parallel import DataParallelRun, WorkerGroup
+from darts_ray.tune.deployed import DeployedRun, parse_retraining
 from darts_ray.tune.failures.full_disk import temporary_folder
 from darts_ray.tune.trials.values import parse_config, plain
 
@@ -150,12 +150,8 @@ class RunTrainable(tune.Trainable):
                 continue
             self._skipped = skipped
             if skipped:
-                logger.warning(
-                    "Trial %s goes on from %s (epoch %d)",
-                    self.trial_name,
-                    candidate.path,
-                    self._run.epochs_done,
-                )
+                at = self.trial_name, candidate.path, self._run.epochs_done
+                logger.warning("Trial %s goes on from %s (epoch %d)", *at)
             return
         logger.warning("Trial %s has no whole checkpoint and starts again", self.trial_name)
         self._begin(self.config)
@@ -237,20 +233,21 @@ class RetrainTrainable(RunTrainable):
 
     Each step is one epoch and reports the metrics of `RetrainRun.run_epoch` and the network's
     size; the last reports `done` and, with `test_at_end`, the only look at the test set, or as
-    `test_error` why that failed; one more step then repeats the test alone. Every checkpoint
-    folder holds `network.pt`, which `darts_ray.train.load_checkpoint` reads.
+    `test_error` why that failed; one more step then repeats the test alone. With `export` beside
+    those fields (`opset`, `input`, `output`) the ONNX file sees the test set in the same pass.
+    Every checkpoint folder holds `network.pt`, which `darts_ray.train.load_checkpoint` reads.
 
     Where Tune grants an empty head bundle and others beside it (`parallel_resources`), a worker
     process in each of those trains with its share of every batch.
     """
 
-    _run: RetrainRun | DataParallelRun
+    _run: DeployedRun | DataParallelRun
     _group: WorkerGroup | None = None
 
     @classmethod
     def parse(cls, config: dict[str, Any]) -> RetrainConfig:
         """Validate the fields of a `RetrainConfig`."""
-        return parse_config(RetrainConfig, config)
+        return parse_retraining(config)[0]
 
     def cleanup(self) -> None:
         """End the worker processes, if there are any; Tune calls this last."""
@@ -258,21 +255,22 @@ class RetrainTrainable(RunTrainable):
             self._group.close()
 
     def _begin(self, values: dict[str, Any]) -> None:
+        config, self._form = parse_retraining(values)
         super()._begin(values)
-        self._tests = self.parse(values).test_at_end
+        self._tests = config.test_at_end
         self._size = self._run.describe()
 
-    def _make_run(self, config: RetrainConfig, device: Any) -> RetrainRun | DataParallelRun:
+    def _make_run(self, config: RetrainConfig, device: Any) -> DeployedRun | DataParallelRun:
         granted = self.trial_resources
         if granted is None or not granted.head_bundle_is_empty:
-            run: RetrainRun = super()._make_run(config, device)
+            run: DeployedRun = super()._make_run(config, device)
             return run
         if self._group is None:
             self._group = WorkerGroup(granted.bundles)
-        return DataParallelRun(config, self._group)
+        return DataParallelRun(config, self._group, self._form)
 
-    def _build(self, config: RetrainConfig, data: Any, device: Any) -> RetrainRun:
-        return RetrainRun(config, data, device)
+    def _build(self, config: RetrainConfig, data: Any, device: Any) -> DeployedRun:
+        return DeployedRun(config, data, device, form=self._form)
 
     def _run_epoch(self) -> dict[str, Any]:
         metrics = {**self._run.run_epoch(), **self._size, "done": self._run.finished}

@@ -16,6 +16,7 @@ from darts_ray.config import ResourcesSection
 from darts_ray.data import open_images
 from darts_ray.export import OnnxNetwork
 from darts_ray.study import StudyResult, load_study, resume_study, run_study
+from darts_ray.study.report import deployment
 from darts_ray.train import load_checkpoint
 from darts_ray.tune import TrialOutcome, run_trials, start_ray
 from tests.study.run.conftest import tiny
@@ -92,6 +93,9 @@ def test_exported_files_compute_what_was_measured(studies: dict[str, StudyResult
     assert saved.config.parsed_genotype() == result.winner
     assert accuracy == pytest.approx(result.test_scores[0], abs=1e-6)
     assert saved.metrics["test_accuracy"] == result.test_scores[0]
+    seen = deployment.tested(load_study(result.folder))
+    assert seen is not None
+    assert (seen.file_accuracy, seen.num_other) == (accuracy, 0)
 
 
 def test_every_trial_is_one_run_in_mlflow(studies: dict[str, StudyResult]) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray.tune.trainable.trainable as ray_trainable
@@ -65,7 +66,13 @@ def _run(
 def _run_seeds(
     study: StudyConfig, folder: Path, seeds: list[int], *callbacks: Callback, resume: bool = False
 ) -> list[TrialOutcome]:
-    trials = [TrialSpec(f"retrain-{seed}", _config(study, seed), "-", seed) for seed in seeds]
+    trials = [
+        # the second one also tests the network's ONNX file
+        TrialSpec(
+            f"retrain-{seed}", _config(study, seed) | ({"export": {}} if seed else {}), "-", seed
+        )
+        for seed in seeds
+    ]
     return run_trials(
         "retrain", RetrainTrainable, trials, study, str(folder), resume=resume, callbacks=callbacks
     )
@@ -106,6 +113,10 @@ def test_two_workers_report_what_one_would(both: list[TrialOutcome], seed: int) 
     assert undisturbed.checkpoint is not None
     saved = load_checkpoint(Path(undisturbed.checkpoint) / "network.pt")
     assert saved.metrics["test_accuracy"] == undisturbed.history[-1]["test_accuracy"]
+    with np.load(Path(undisturbed.checkpoint) / "test_predictions.npz") as seen:
+        assert ("file_predicted" in seen) == (seed == 1)
+        if seed == 1:
+            np.testing.assert_array_equal(seen["file_predicted"], seen["predicted"])
 
 
 class KillWorkerInMidEpoch(Callback):

@@ -18,6 +18,7 @@ from darts_ray.errors import ConfigError
 from darts_ray.study.files.entries import Candidate
 from darts_ray.study.files.record import NO_AXIS
 from darts_ray.tune import TrialSpec
+from darts_ray.tune.trials.planned import FORM, FORM_KEYS
 
 SAMPLED = ("choice", "uniform", "loguniform")
 DRAW_SEED = 0
@@ -224,7 +225,12 @@ def select_trials(config: StudyConfig, found: Sequence[Candidate]) -> list[Trial
 
 
 def retrain_trials(config: StudyConfig, cells: Sequence[Candidate]) -> list[TrialSpec]:
-    """Return one full training per distinct cell and retrain seed."""
+    """Return one full training per distinct cell and retrain seed.
+
+    Args:
+        config: the study.
+        cells: the winner's first; one of its networks is exported, so their files are tested too.
+    """
     assert config.retrain is not None
     # why: a name of its own per stage and cell, so that a new winner is trained afresh
     return [
@@ -232,14 +238,25 @@ def retrain_trials(config: StudyConfig, cells: Sequence[Candidate]) -> list[Tria
             f"{cell.name.replace('cell', 'retrain')}_seed-{seed}",
             config.retrain_config(cell.genotype.to_dict(), seed),
             cell.setting,
+            _file_form(config) if cell is cells[0] else None,
         )
         for cell in cells
         for seed in config.retrain.seeds
     ]
 
 
-def _training(name: str, config: RetrainConfig, setting: str) -> TrialSpec:
-    return TrialSpec(name, config.model_dump(mode="json"), setting, config.seed)
+def _file_form(config: StudyConfig) -> dict[str, Any]:
+    """Return what `RetrainTrainable` takes as the form of the file that it tests."""
+    if config.export is None or config.data.is_text:
+        return {}
+    return {FORM: config.export.model_dump(mode="json", include=set(FORM_KEYS))}
+
+
+def _training(
+    name: str, config: RetrainConfig, setting: str, extra: Mapping[str, Any] | None = None
+) -> TrialSpec:
+    values = {**config.model_dump(mode="json"), **(extra or {})}
+    return TrialSpec(name, values, setting, config.seed)
 
 
 def _draw(axis: Axis, generator: random.Random) -> Any:

@@ -34,10 +34,13 @@ class Tested:
         num: test images.
         accuracy: of the network in torch (0..1).
         report: per class.
-        num_close: images on which the ONNX file could give another class, if its logits differ
-            there by as much as they did at most where both were compared: their two largest
-            logits are at most twice that apart. None: not known, as torch did not test in the
-            file's float32.
+        file_accuracy: of the ONNX file, in the same pass (0..1); None: it was not there, as it
+            was written in another form, or from a retraining that was none to export then.
+        num_other: images on which the file names another class than torch; None likewise.
+        num_close: images on which a file that was not there could give another class, if its
+            logits differ there by as much as they did at most where both were compared: their two
+            largest logits are at most twice that apart. None: not known, as torch did not test in
+            the file's float32.
         picture: the confusion matrix (PNG); None: too many classes.
     """
 
@@ -45,6 +48,8 @@ class Tested:
     num: int
     accuracy: float
     report: ClassReport
+    file_accuracy: float | None
+    num_other: int | None
     num_close: int | None
     picture: bytes | None
 
@@ -65,11 +70,17 @@ def tested(study: Study) -> Tested | None:
     section = study.config.retrain
     is_float32 = section is not None and section.precision == "float32"
     close = int((kept["margin"] <= 2 * exported.max_difference).sum()) if is_float32 else None
+    file_accuracy, num_other = None, None
+    if "file_digest" in kept and kept["file_digest"].tobytes().hex() == exported.graph:
+        file_accuracy = float((kept["label"] == kept["file_predicted"]).mean())
+        num_other = int((kept["predicted"] != kept["file_predicted"]).sum())
     return Tested(
         names,
         len(kept["label"]),
         float((kept["label"] == kept["predicted"]).mean()),
         report,
+        file_accuracy,
+        num_other,
         close,
         draw_confusion(report.confusion, names) if len(names) <= MAX_CONFUSED else None,
     )
@@ -86,6 +97,12 @@ def speed(study: Study) -> dict[str, Any] | None:
 def onnx_accuracy(result: Tested) -> str:
     """Say what the ONNX file's test accuracy is, without a second look at the test set."""
     score = f"{100 * result.accuracy:.2f} %"
+    if result.file_accuracy is not None:
+        return (
+            f"Test accuracy of the ONNX file itself: {100 * result.file_accuracy:.2f} %, of the"
+            f" network in torch {score}, in the same pass over the test set; they name another"
+            f" class on {result.num_other} of its {result.num} images."
+        )
     if result.num_close is None:
         return (
             f"The test ran in bfloat16 ({score}) and the ONNX file computes in float32, so its"

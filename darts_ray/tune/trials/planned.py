@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+FORM = "export"
+"""Key of a retraining's values, beside the fields of `RetrainConfig`: the form of its file."""
+FORM_KEYS = ("opset", "input", "output")
+"""What of the export section decides what the file computes."""
+
 
 @dataclass(frozen=True)
 class TrialSpec:
@@ -12,7 +17,8 @@ class TrialSpec:
 
     Attributes:
         name: stable, unique in its stage, fit for a file name; names the trial's folder.
-        config: fields of a `SearchConfig` or `RetrainConfig` as plain values.
+        config: fields of a `SearchConfig` or `RetrainConfig` as plain values; a retraining's may
+            also have `FORM`.
         setting: the values of the study's axes as text; `-` when there is no axis. With the
             optuna searcher the outcome's setting holds what the searcher chose.
         seed: the trial's seed.

@@ -16,6 +16,7 @@ from darts_ray.study.plan.settings import (
     setting_text,
     settings_of,
 )
+from darts_ray.tune import RetrainTrainable
 from tests.study.fabricated import image_config
 
 
@@ -87,6 +88,18 @@ def test_trainings_are_named_by_their_cell() -> None:
     assert first.name != other.name
     assert first.config["test_at_end"]
     assert first.config["seed"] == 7
+
+
+def test_files_of_the_winners_networks_are_tested_with_them() -> None:
+    cells = [Candidate(f"cell-{name}", zoo[name], "-") for name in ("DARTS_V2", "DARTS_V1")]
+    form = {"input": "uint8_nhwc", "opset": 19}
+    config = study({}, retrain={"seeds": [7]}, export=form)
+    first, other = retrain_trials(config, cells)
+    assert first.config["export"] == {**form, "output": "logits"}
+    assert "export" not in other.config
+    RetrainTrainable.parse(first.config)
+    (alone,) = retrain_trials(study({}, retrain={"seeds": [7]}), cells[:1])
+    assert "export" not in alone.config
 
 
 def test_a_trial_keeps_its_name_whatever_is_planned_around_it() -> None:

@@ -103,6 +103,33 @@ def test_a_file_cannot_swap_classes_that_are_further_apart(folder: StudyFolder) 
     assert "has the same test accuracy, 60.00 %" in folder.read_text("model_card.md")
 
 
+@pytest.mark.parametrize("is_the_same", [True, False])
+def test_the_files_own_accuracy_is_given_if_it_was_the_file_that_saw_the_test_set(
+    folder: StudyFolder, is_the_same: bool
+) -> None:
+    record = read_record(folder)
+    assert record.export is not None
+    digest = bytes(range(32))
+    graph = digest.hex() if is_the_same else "00" * 32
+    write_record(folder, replace(record, export=replace(record.export, graph=graph)))
+    place = f"{record.retrain[0].checkpoint}/test_predictions.npz"
+    kept = dict(np.load(io.BytesIO(folder.read_bytes(place))))
+    sink = io.BytesIO()
+    # torch says 0 1 1 1 0, the labels are 0 0 1 1 2
+    ours = {"file_predicted": np.array([0, 0, 1, 1, 0])}
+    np.savez(sink, **kept, **ours, file_digest=np.frombuffer(digest, np.uint8))
+    folder.write_bytes(place, sink.getvalue())
+    write_model_card(folder)
+    card, page = folder.read_text("model_card.md"), render_report(load_study(folder.uri))
+    measured = (
+        "Test accuracy of the ONNX file itself: 80.00 %, of the network in torch 60.00 %, in the"
+        " same pass over the test set; they name another class on 1 of its 5 images."
+    )
+    for text in (card, page):
+        assert (measured in text) == is_the_same
+        assert ("give or take 20.00 points" in text) != is_the_same
+
+
 def test_a_class_that_does_not_occur_has_no_accuracy() -> None:
     label = np.array([0, 0])
     report = class_report(label, label, np.array([1.0, 1.0]), 2)
