@@ -1,4 +1,4 @@
-"""Exported files in other runtimes, each installed into a virtual environment of its own.
+"""Exported files in other runtimes, each installed into an environment of its own.
 
 `DARTS_CONSUMER_ENVS` names a folder that keeps the environments for the next time. With `-s` each
 test prints a line of the table: runtime, version, network, largest difference at batch 1 and 5.
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,88 +23,27 @@ from darts_ray.export import (
     TextRule,
     export_onnx,
     export_recurrent_onnx,
+    unroll_onnx,
     verify_onnx,
 )
 from darts_ray.export.inference import ImageInference
 from darts_ray.nn import ConvNetwork, RecurrentNetwork
 from darts_ray.space import zoo
 from tests.export.conftest import fit_statistics, metadata_of
+from tests.export.runtimes import (
+    RUNTIMES,
+    NotInstallableError,
+    Runtime,
+    install,
+    read_output,
+    run,
+    write_feeds,
+)
 
 pytestmark = pytest.mark.slow
 
 TOLERANCE = 1e-4
-INSTALL_S = 300
-
-_ONNXRUNTIME = """
-import onnxruntime
-version = onnxruntime.__version__
-session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-run = lambda feed: session.run(None, feed)[0]
-"""
-_OPENCV = """
-import cv2
-version = cv2.__version__
-network = cv2.dnn.readNetFromONNX(file)
-def run(feed):
-    network.setInput(feed["images"])
-    return network.forward()
-"""
-_OPENVINO = """
-import openvino
-version = openvino.__version__
-hint = {"INFERENCE_PRECISION_HINT": "f32"}
-compiled = openvino.compile_model(openvino.Core().read_model(file), "CPU", hint)
-run = lambda feed: compiled(feed)[0]
-"""
-_ONNX2TORCH = """
-import importlib.metadata, torch, onnx2torch
-version = importlib.metadata.version("onnx2torch")
-network = onnx2torch.convert(file).eval()
-def run(feed):
-    with torch.no_grad():
-        return network(*map(torch.from_numpy, feed.values())).numpy()
-"""
-_PROGRAM = """
-import json, sys
-import numpy as np
-file, folder = sys.argv[1:]
-%s
-for size in (1, 5):
-    feed = dict(np.load(f"{folder}/feed{size}.npz"))
-    np.save(f"{folder}/out{size}.npy", run(feed))
-print(json.dumps(version))
-"""
-
-
-@dataclass(frozen=True)
-class Consumer:
-    """A runtime.
-
-    Attributes:
-        packages: what pip installs; none: the runtime of this environment.
-        code: defines `version` and `run(feed) -> outputs`.
-        opset: of the file.
-        sees_ours: whether it needs packages of this environment too.
-        reads_scan: whether it knows the loop of a recurrent network.
-    """
-
-    packages: tuple[str, ...]
-    code: str
-    opset: int = 20
-    sees_ours: bool = False
-    reads_scan: bool = False
-
-
-CONSUMERS = {
-    "onnxruntime": Consumer((), _ONNXRUNTIME, reads_scan=True),
-    "onnxruntime-1.17": Consumer(
-        ("onnxruntime==1.17.3", "numpy<2"), _ONNXRUNTIME, reads_scan=True
-    ),
-    "opencv-4": Consumer(("opencv-python-headless<5",), _OPENCV),
-    "opencv-5": Consumer(("opencv-python-headless>=5",), _OPENCV),
-    "openvino": Consumer(("openvino",), _OPENVINO, reads_scan=True),
-    "onnx2torch": Consumer(("onnx2torch",), _ONNX2TORCH, opset=17, sees_ours=True),
-}
+LENGTH = 9
 IMAGES: dict[str, dict[str, Any]] = {
     "quickstart": {"cell": "DARTS_V1", "channels": 12, "layers": 3, "size": (1, 8, 8)},
     "DARTS_V2": {"cell": "DARTS_V2", "channels": 8, "layers": 5, "size": (3, 32, 32)},
@@ -124,29 +60,29 @@ class Exported:
     expected: Mapping[int, np.ndarray[Any, Any]]
 
 
-@pytest.fixture(scope="module", params=CONSUMERS)
-def consumer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@dataclass(frozen=True)
+class Consumer:
+    """A runtime in its environment."""
+
+    name: str
+    runtime: Runtime
+    environment: Path
+
+    def run(self, exported: Exported, folder: Path) -> Any:
+        write_feeds(exported.feeds, folder)
+        return run(self.runtime, self.environment, exported.files[self.runtime.opset], folder)
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def consumer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Consumer:
     name = request.param
     kept = os.environ.get("DARTS_CONSUMER_ENVS")
     folder = (Path(kept) if kept else tmp_path_factory.mktemp("environments")) / name
-    return name, CONSUMERS[name], _python(folder, CONSUMERS[name])
-
-
-def _python(folder: Path, consumer: Consumer) -> Path:
-    """Return the interpreter of an environment that has the runtime."""
-    if not consumer.packages:
-        return Path(sys.executable)
-    done = folder / "installed"
-    python = folder / "bin" / "python"
-    if not done.exists():
-        venv.create(folder, with_pip=True, clear=True, system_site_packages=consumer.sees_ours)
-        words = [python, "-m", "pip", "install", "-q", *consumer.packages]
-        try:
-            subprocess.run(words, check=True, timeout=INSTALL_S, capture_output=True)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            pytest.skip(f"pip cannot install {', '.join(consumer.packages)} here: {error}")
-        done.touch()
-    return python
+    try:
+        install(RUNTIMES[name], folder)
+    except NotInstallableError as error:
+        pytest.skip(f"{name} cannot be installed here: {error}")
+    return Consumer(name, RUNTIMES[name], folder)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +120,7 @@ def _exported(name: str, folder: Path) -> Exported:
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Exported]:
     torch.manual_seed(0)
     genotype = zoo["RECURRENT_DARTS_V2"]
     network = RecurrentNetwork(genotype, 50, embedding_dim=24, hidden_dim=24).eval()
@@ -194,62 +130,55 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     metadata = ModelMetadata(
         genotype.to_json(), words, layout="TB", output="log_probabilities", text=TextRule()
     )
-    file = tmp_path_factory.mktemp("text") / "20.onnx"
-    export_recurrent_onnx(network, file, metadata=metadata)
+    folder = tmp_path_factory.mktemp("text")
+    export_recurrent_onnx(network, folder / "loop.onnx", metadata=metadata)
+    unroll_onnx(folder / "loop.onnx", folder / "unrolled.onnx", LENGTH)
     feeds, expected = {}, {}
     for size in (1, 5):
-        tokens, hidden = torch.randint(0, 50, (9, size)), network.init_hidden(size)
+        tokens, hidden = torch.randint(0, 50, (LENGTH, size)), network.init_hidden(size)
         with torch.no_grad():
             expected[size] = network(tokens, hidden)[0].numpy()
         feeds[size] = {"tokens": tokens.numpy(), "hidden": hidden.numpy()}
-    return Exported({20: file, 17: file}, feeds, expected)
+    # There are no language models of opset 17, so those who want it get the other.
+    return {
+        form: Exported(dict.fromkeys((17, 20), folder / f"{form}.onnx"), feeds, expected)
+        for form in ("loop", "unrolled")
+    }
 
 
-def consume(
-    consumer: tuple[str, Consumer, Path], exported: Exported, folder: Path
-) -> subprocess.CompletedProcess[str]:
-    _, how, python = consumer
-    for size, feed in exported.feeds.items():
-        np.savez(folder / f"feed{size}.npz", **feed)  # type: ignore[arg-type]
-    words = [python, "-c", _PROGRAM % how.code, exported.files[how.opset], folder]
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(
-        words, capture_output=True, text=True, check=False, cwd=folder, env=clean, timeout=200
-    )
-
-
-def check(
-    consumer: tuple[str, Consumer, Path], exported: Exported, folder: Path, what: str
-) -> None:
-    done = consume(consumer, exported, folder)
+def check(consumer: Consumer, exported: Exported, folder: Path, what: str) -> None:
+    done = consumer.run(exported, folder)
     assert done.returncode == 0, done.stderr[-2000:]
     version = json.loads(done.stdout.splitlines()[-1])
     differences = []
     for size, expected in exported.expected.items():
-        actual = np.load(folder / f"out{size}.npy")
+        actual = read_output(folder, size)
         assert actual.shape == expected.shape
         np.testing.assert_array_equal(actual.argmax(-1), expected.argmax(-1))
         differences.append(float(np.abs(actual - expected).max()))
     shown = " | ".join(f"{difference:.1e}" for difference in differences)
-    print(f"\nTABLE | {consumer[0]} {version} | {what} | {shown} |")
+    print(f"\nTABLE | {consumer.name} {version} | {what} | {shown} |")
     assert max(differences) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_image_networks_compute_the_same_elsewhere(
-    consumer: tuple[str, Consumer, Path], images: Mapping[str, Exported], name: str, tmp_path: Path
+    consumer: Consumer, images: Mapping[str, Exported], name: str, tmp_path: Path
 ) -> None:
-    if consumer[1].opset not in images[name].files:
+    if consumer.runtime.opset not in images[name].files:
         pytest.skip("the export refuses this opset for this network")
     check(consumer, images[name], tmp_path, name)
 
 
-def test_language_models_compute_the_same_where_loops_are_known(
-    consumer: tuple[str, Consumer, Path], text: Exported, tmp_path: Path
+@pytest.mark.parametrize("form", ["loop", "unrolled"])
+def test_language_models_compute_the_same_or_are_refused(
+    consumer: Consumer, texts: Mapping[str, Exported], form: str, tmp_path: Path
 ) -> None:
-    if consumer[1].reads_scan:
-        check(consumer, text, tmp_path, "recurrent")
+    runtime = consumer.runtime
+    if runtime.reads_scan or (form == "unrolled" and runtime.reads_text):
+        check(consumer, texts[form], tmp_path, form)
         return
-    done = consume(consumer, text, tmp_path)
+    done = consumer.run(texts[form], tmp_path)
     assert done.returncode != 0  # a refusal, and no wrong numbers
-    print(f"\nTABLE | {consumer[0]} | recurrent | refused |")
+    reason = done.stderr.strip().splitlines()[-1]
+    print(f"\nTABLE | {consumer.name} | {form} | refused: {reason} |")
