@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from darts_ray.space import zoo
-from darts_ray.study.files.exported import Exported, Int8File
+from darts_ray.study.files.exported import Exported, Int8File, UnrolledFile
 from darts_ray.study.files.record import (
     STAGES,
     Failure,
@@ -75,6 +75,7 @@ EXPORTS = st.builds(
     checked_on=TEXTS,
     size_bytes=SEEDS,
     int8=st.none() | INT8,
+    unrolled=st.none() | st.builds(UnrolledFile, st.just("u.onnx"), SEEDS, SCORES),
     registered=st.none() | TEXTS,
     reason=TEXTS,
 )
