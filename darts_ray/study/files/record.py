@@ -91,9 +91,9 @@ class RetrainEntry:
 
     Attributes:
         trial: its name.
-        cell: name of the cell that was trained, see `cell_name`; `Record.searches_of` tells which
-            searches derived it. Empty where a version before formats wrote the entry; the cell is
-            the winner's then.
+        cell: name of the cell that was trained, see `cell_name`; `Record.searches_by_cell` tells
+            which searches derived it. Empty where a version before formats wrote the entry; the
+            cell is the winner's then.
         seed: of the retraining.
         checkpoint: its last checkpoint, relative to the study folder, which may move.
         metrics: the newest value of every number it has reported.
@@ -203,9 +203,12 @@ class Record:
         own = cell_name(self.winner.genotype)
         return tuple(entry for entry in self.retrain if entry.cell in ("", own))
 
-    def searches_of(self, cell: str) -> tuple[str, ...]:
-        """Return the searches that derived a cell, by its name."""
-        return tuple(e.trial for e in self.search if cell_name(e.genotype) == cell)
+    def searches_by_cell(self) -> dict[str, list[SearchEntry]]:
+        """Return the searches that derived each cell, by its name, in the order of the plan."""
+        found: dict[str, list[SearchEntry]] = {}
+        for entry in self.search:
+            found.setdefault(cell_name(entry.genotype), []).append(entry)
+        return found
 
 
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Record)
@@ -214,11 +217,13 @@ _ADAPTER: TypeAdapter[Record] = TypeAdapter(Record)
 def record_to_json(record: Record) -> str:
     """Return the text of genotypes.json."""
     values = _ADAPTER.dump_python(record, mode="json")
+    trials: dict[str, list[str]] = {}
     for entry, search in zip(values["search"], record.search, strict=True):
         entry["select_score"] = search.select_score  # for readers of the file
         entry["cell"] = cell_name(search.genotype)
+        trials.setdefault(entry["cell"], []).append(search.trial)
     for entry in values["retrain"]:
-        entry["searches"] = [s["trial"] for s in values["search"] if s["cell"] == entry["cell"]]
+        entry["searches"] = trials.get(entry["cell"], [])
     return json.dumps(values, indent=1, allow_nan=False)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from darts_ray.export.consumer.contract import ModelMetadata
 from darts_ray.study.files.study import Study
-from darts_ray.study.report.figures import STYLE
+from darts_ray.study.report.figures.style import STYLE
 from darts_ray.study.report.statistics.classes import ClassReport, class_report
 
 PREDICTIONS_FILE = "test_predictions.npz"

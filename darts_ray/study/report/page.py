@@ -15,24 +15,34 @@ import pandas as pd
 from darts_ray.config import to_yaml
 from darts_ray.space import Genotype
 from darts_ray.study.files.measure import Measure
-from darts_ray.study.files.record import NO_AXIS, Record, SearchEntry, cell_name
+from darts_ray.study.files.record import NO_AXIS, Record
 from darts_ray.study.files.study import REPORT_FILE, Study, load_study
 from darts_ray.study.files.tables import alphas_of
 from darts_ray.study.plan.settings import baseline_setting, settings_of
 from darts_ray.study.plan.truth import column_of
 from darts_ray.study.report.cell_drawing import draw_cell, label
 from darts_ray.study.report.deployment import onnx_accuracy, speed, tested
-from darts_ray.study.report.figures import (
-    alpha_history,
-    curve_data,
+from darts_ray.study.report.figures.alphas import alpha_history
+from darts_ray.study.report.figures.curves import (
+    eigenvalue_curves,
     retrain_curves,
     search_curves,
     truth_curves,
 )
-from darts_ray.study.report.rank_figure import draw_ranks
+from darts_ray.study.report.figures.data import (
+    FigureData,
+    alpha_data,
+    confusion_data,
+    curve_data,
+    figure_data,
+    rank_data,
+)
+from darts_ray.study.report.figures.frequencies import draw_frequencies, edge_frequencies
+from darts_ray.study.report.figures.ranks import draw_ranks
 from darts_ray.study.report.robustness import Robustness, assess
 from darts_ray.study.report.statistics import Summary, summarise
 from darts_ray.study.report.summary import count, spread, summarise_settings
+from darts_ray.study.report.trained import candidates, retrained_cells
 
 MAX_HISTORIES = 12
 """Heatmaps of this many searches go into the page; alphas.parquet has them all."""
@@ -117,6 +127,7 @@ def _context(study: Study) -> dict[str, Any]:
     results = study.results.to_pandas()
     settings = summarise_settings(record)
     robustness = _robustness(study, results, measure)
+    judged = tested(study)
     test = summarise(
         [e.metrics[measure.test] for e in record.retrained_winner if measure.test in e.metrics]
     )
@@ -132,9 +143,12 @@ def _context(study: Study) -> dict[str, Any]:
         "selected": any(setting.select is not None for setting in settings),
         "robustness": robustness,
         "rank_figure": draw_ranks(robustness.ranks) if robustness.ranks else None,
-        "candidates": _candidates(record, measure),
+        "rank_data": rank_data(robustness.ranks) if robustness.ranks else None,
+        "eigenvalue_curves": _eigenvalues(results),
+        **_frequencies(record),
+        "candidates": candidates(record, measure),
         "retrained": record.retrained_winner,
-        "others": _retrained_cells(record, measure),
+        "others": retrained_cells(record, measure),
         "test": test,
         "truth_curves": _truth_curves(results, robustness),
         "search_data": curve_data(results, "search", measure),
@@ -145,7 +159,8 @@ def _context(study: Study) -> dict[str, Any]:
         "histories": _histories(study),
         "num_searches": len(record.search),
         "export": record.export,
-        "tested": tested(study),
+        "tested": judged,
+        "confusion_data": judged and confusion_data(judged.report.confusion, judged.names),
         "speed": speed(study),
         "onnx_accuracy": onnx_accuracy,
         "failed": record.failed,
@@ -198,6 +213,25 @@ def _curves(results: pd.DataFrame, stage: str, measure: Measure) -> bytes | None
     return draw(rows, measure)
 
 
+def _eigenvalues(results: pd.DataFrame) -> bytes | None:
+    rows = results[results["stage"] == "search"] if len(results) else results
+    return eigenvalue_curves(rows) if len(rows) else None
+
+
+def _frequencies(record: Record) -> dict[str, Any]:
+    """Return the heatmaps of what each setting's searches chose, and their numbers."""
+    cells: dict[str, list[Genotype]] = {}
+    for entry in record.search:
+        cells.setdefault(entry.setting, []).append(entry.genotype)
+    if not any(len(genotypes) > 1 for genotypes in cells.values()):
+        return {"frequency_figure": None, "frequency_data": None}
+    rows = edge_frequencies(cells)
+    return {
+        "frequency_figure": draw_frequencies(rows),
+        "frequency_data": figure_data("edge-frequencies", rows),
+    }
+
+
 def _truth_curves(results: pd.DataFrame, robustness: Robustness) -> bytes | None:
     rows = results[results["stage"] == "benchmark"] if len(results) else results
     lines = {
@@ -214,6 +248,7 @@ class _History:
     seed: int
     is_winner: bool
     cells: dict[str, bytes]
+    data: FigureData
 
 
 def _histories(study: Study) -> list[_History]:
@@ -225,63 +260,9 @@ def _histories(study: Study) -> list[_History]:
         if not len(rows):
             continue
         cells = {cell: alpha_history(rows, entry.genotype, cell) for cell in entry.genotype.cells}
-        histories.append(_History(entry.setting, entry.seed, entry.trial == winner, cells))
+        data = alpha_data(f"alphas-{entry.trial}", rows)
+        histories.append(_History(entry.setting, entry.seed, entry.trial == winner, cells, data))
     return histories
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """One distinct cell that was trained briefly, with the searches that found it."""
-
-    genotype: Genotype
-    num_parameters: int
-    score: Summary
-    searches: list[str]
-
-
-def _candidates(record: Record, measure: Measure) -> list[_Candidate]:
-    """Return one row per distinct cell, best first."""
-    rows: dict[Genotype, _Candidate] = {}
-    for entry in record.search:
-        score = summarise(entry.select_scores)
-        if score is None:
-            continue
-        row = rows.setdefault(
-            entry.genotype, _Candidate(entry.genotype, entry.num_parameters, score, [])
-        )
-        row.searches.append(_where(entry))
-    return sorted(rows.values(), key=lambda row: -measure.merit(row.score.mean))
-
-
-@dataclass(frozen=True)
-class _Retrained:
-    """One distinct cell that was trained at full size, with the searches that found it."""
-
-    searches: list[str]
-    is_winner: bool
-    score: Summary
-    validation: Summary | None
-
-
-def _retrained_cells(record: Record, measure: Measure) -> list[_Retrained]:
-    """Return one row per retrained cell in the order of the plan; none for the winner alone."""
-    cells = list(dict.fromkeys(entry.cell for entry in record.retrain))
-    rows = []
-    for cell in cells if len(cells) > 1 else ():
-        metrics = [entry.metrics for entry in record.retrain if entry.cell == cell]
-        score = summarise([m[measure.test] for m in metrics if measure.test in m])
-        found = [entry for entry in record.search if entry.trial in record.searches_of(cell)]
-        own = record.winner is not None and cell == cell_name(record.winner.genotype)
-        own_scores = [e.select_score if e.select_scores else e.validation for e in found]
-        validation = summarise([value for value in own_scores if value is not None])
-        if score is not None:
-            rows.append(_Retrained([_where(entry) for entry in found], own, score, validation))
-    return rows
-
-
-def _where(entry: SearchEntry) -> str:
-    prefix = "" if entry.setting == NO_AXIS else f"{entry.setting}, "
-    return f"{prefix}seed {entry.seed}"
 
 
 def _interval(summary: Summary | None, show: Any) -> str:

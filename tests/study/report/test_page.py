@@ -1,7 +1,8 @@
-import base64
+import csv
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -49,6 +50,12 @@ def read(page: str) -> Reader:
     return reader
 
 
+def csv_files(page: str) -> dict[str, list[dict[str, str]]]:
+    """The rows of every CSV file in a page, by the file's name."""
+    found = re.findall(r'download="([^"]+)" href="data:text/csv;charset=utf-8,([^"]+)"', page)
+    return {name: list(csv.DictReader(unquote(text).splitlines())) for name, text in found}
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = finished_image_study(tmp_path_factory.mktemp("report"))
@@ -83,8 +90,9 @@ def test_page_needs_nothing_else(page: str) -> None:
     reader = read(page)
     assert reader.pictures
     assert all(src.startswith("data:image/") for src in reader.pictures)
-    # two cells, two curves, and two heatmaps for each of five searches
-    assert len(reader.pictures) == 2 + 2 + 2 * 5
+    # two cells, two curves, how often primitives were chosen, and two heatmaps for each of five
+    # searches
+    assert len(reader.pictures) == 2 + 2 + 1 + 2 * 5
     assert "<script" not in page
     assert not re.search(r'(src|href)="http|@import|url\(', page)
     assert "<boom>" not in page
@@ -138,10 +146,23 @@ def test_contents_lead_to_sections_and_figures_have_their_numbers(page: str) -> 
     targets = re.findall(r'<a href="#(\w+)">', page)
     assert {"winner", "settings", "robustness", "searches", "retraining", "onnx"} <= set(targets)
     assert all(page.count(f'id="{target}"') == 1 for target in targets)
-    files = re.findall(r'download="([^"]+)" href="data:text/csv;base64,([^"]+)"', page)
-    assert [name for name, _ in files] == ["search-curves.csv", "retrain-curves.csv"]
-    rows = base64.b64decode(files[0][1]).decode().splitlines()
-    assert rows[0].startswith("trial,setting,seed,epoch,validation_accuracy")
-    assert len(rows) == 1 + 5 * 8  # five searches that finished, eight epochs each
+    files = csv_files(page)
+    alphas = [name for name in files if name.startswith("alphas-search-")]
+    assert len(alphas) == 5
+    assert [name for name in files if name not in alphas] == [
+        "edge-frequencies.csv",
+        "search-curves.csv",
+        "retrain-curves.csv",
+    ]
+    rows = files["search-curves.csv"]
+    assert set(rows[0]) == {
+        "setting", "seed", "epoch", "validation_accuracy", "train_loss", "num_skip"
+    }  # fmt: skip
+    assert len(rows) == 5 * 8  # five searches that finished, eight epochs each
+    # 14 edges with eight primitives in each of two cells, eight epochs whose weights sum to one
+    weights = files[alphas[0]]
+    assert len(weights) == 2 * 14 * 8
+    edge = [row for row in weights if (row["cell"], row["edge"]) == ("normal", "3")]
+    assert sum(float(row["epoch 8"]) for row in edge) == pytest.approx(1, abs=1e-3)
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page

@@ -54,7 +54,7 @@ def test_identical_cells_share_their_retrainings(
     record = load_study(run_study(judged(tmp_path, "each")).folder).record
     assert len(record.search) == 2
     assert [entry.seed for entry in record.retrain] == [0, 1]
-    assert set(record.searches_of(record.retrain[0].cell)) == {e.trial for e in record.search}
+    assert record.searches_by_cell() == {record.retrain[0].cell: list(record.search)}
     assert len(scores_of_searches(record.search, record.retrain, "test_accuracy")) == 2
 
 

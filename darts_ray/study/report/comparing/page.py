@@ -11,7 +11,8 @@ import jinja2
 from darts_ray.location import redact
 from darts_ray.study.report.comparing.studies import TEST, StudyComparison
 from darts_ray.study.report.comparing.tables import to_csv
-from darts_ray.study.report.rank_figure import draw_ranks
+from darts_ray.study.report.figures.data import rank_data
+from darts_ray.study.report.figures.ranks import draw_ranks
 from darts_ray.study.report.summary import spread
 
 
@@ -37,6 +38,7 @@ def _context(comparison: StudyComparison) -> dict[str, Any]:
         "studies": {label: redact(place) for label, place in comparison.studies.items()},
         "test": TEST,
         "rank_figure": None if ranks is None else _data_uri(draw_ranks(ranks)),
+        "rank_data": None if ranks is None else rank_data(ranks),
         "csv": to_csv(comparison),
         "spread": spread,
         "written": now.strftime("%Y-%m-%d %H:%M UTC"),

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -135,8 +136,14 @@ def resampled_counts(n: int, seed: int = 0) -> Values:
 
     A statistic that is a weighted sum can be computed for all resamples at once from these.
     """
+    return _drawn_counts(n, seed).astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _drawn_counts(n: int, seed: int) -> npt.NDArray[np.int16]:
+    """Draw them once for all pairs of settings; small integers, as there may be thousands."""
     generator = np.random.default_rng(seed)
-    return generator.multinomial(n, np.full(n, 1 / n), size=NUM_RESAMPLES).astype(np.float64)
+    return generator.multinomial(n, np.full(n, 1 / n), size=NUM_RESAMPLES).astype(np.int16)
 
 
 def percentile_interval(resampled: Values) -> Interval | None:

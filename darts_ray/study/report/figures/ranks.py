@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from darts_ray.study.report.figures import PALETTE, STYLE
+from darts_ray.study.report.figures.style import STYLE, looks, render
 from darts_ray.study.report.statistics import RankTest
 
 ROW = 0.24
@@ -41,9 +39,9 @@ def draw_ranks(test: RankTest) -> bytes:
         first = top + 1.2 + 0.6 * len(test.cliques)
         for row, (name, rank) in enumerate(zip(names, ranks, strict=True)):
             level = first + row
-            colour = PALETTE[row % len(PALETTE)]
-            axes.plot([rank, rank], [top, level], color=colour, lw=1)
-            axes.plot([rank], [top], "o", color=colour, ms=4)
+            look = looks(count)[row]
+            axes.plot([rank, rank], [top, level], color=look.colour, ls=look.dash, lw=1)
+            axes.plot([rank], [top], look.mark or "o", color=look.colour, ms=4)
             is_left = rank <= (count + 1) / 2
             axes.text(
                 rank + (0.04 if is_left else -0.04),
@@ -52,6 +50,4 @@ def draw_ranks(test: RankTest) -> bytes:
                 ha="left" if is_left else "right",
                 va="center",
             )
-        buffer = BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return buffer.getvalue()
+        return render(figure, "svg")
