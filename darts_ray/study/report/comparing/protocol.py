@@ -20,8 +20,12 @@ SEARCH_BUDGET = (
     "network",
     "space",
     "augment",
+    "precision",
 )
 """Fields of a search that are its budget or its task; the others are what is compared."""
+
+ALL_EPOCHS = "epochs with its method's own"
+"""What a search trains for in all, where its method goes on after the configured epochs."""
 
 NOT_BUDGET = frozenset(
     {
@@ -117,7 +121,9 @@ def _search_budget(study: Study) -> dict[str, str]:
     for setting in settings_of(config):
         search = config.search_config(setting.values, config.seeds[0])
         values = search.model_dump(mode="json", include=set(SEARCH_BUDGET))
-        for name in SEARCH_BUDGET:
+        # why at least those: a baseline that needs fewer has no larger budget than the others
+        values[ALL_EPOCHS] = max(search.epochs, search.method.total_epochs(search))
+        for name in (*SEARCH_BUDGET, ALL_EPOCHS):
             texts.setdefault(name, {})[_text(values[name])] = None
     return {name: " or ".join(sorted(values)) for name, values in texts.items()}
 

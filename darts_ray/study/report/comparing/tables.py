@@ -18,6 +18,11 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    # these are other characters in LaTeX's default fonts
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
 }
 
 
@@ -79,6 +84,7 @@ def to_latex(comparison: StudyComparison) -> str:
         if setting == best
     }
     lines = [
+        r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{caption(comparison)}}}",

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from darts_ray.space import Genotype
 from darts_ray.study import compare_studies
 from darts_ray.study.files.record import cell_name
 from darts_ray.study.report.comparing.page import render_comparison
-from darts_ray.study.report.comparing.tables import to_csv, to_latex
+from darts_ray.study.report.comparing.tables import escape, to_csv, to_latex
 from tests.study.fabricated import (
     finished_text_study,
     image_config,
@@ -121,6 +123,12 @@ def test_holm_counts_the_pairs_of_all_studies(tmp_path: Path) -> None:
         ({"search": {"epochs": 4}}, "search.epochs: 3 in a; 4 in b"),
         ({"search": {"epochs": 3, "network": {"channels": 4}}}, "search.network"),
         ({"search": {"epochs": 3, "train_portion": 0.7}}, "search.train_portion"),
+        ({"search": {"epochs": 3, "precision": "bfloat16"}}, "search.precision: float32 in a; bf"),
+        # darts_pt fixes one edge per five epochs after the configured ones
+        (
+            {"search": {"epochs": 3, "method": "darts_pt"}},
+            "search.epochs with its method",
+        ),
         ({"select": {"epochs": 9}}, "select.epochs: 3 in a; 9 in b"),
         ({"select": {"epochs": 3, "seeds": [0, 1]}}, "select.number of seeds: 1 in a; 2 in b"),
         ({"retrain": {"epochs": 9, "seeds": [0]}}, "retrain.epochs: 4 in a; 9 in b"),
@@ -201,6 +209,7 @@ def test_methods_are_related_to_the_one_baseline(tmp_path: Path) -> None:
     [
         {"data": {"cache_dir": "/elsewhere"}},
         {"search": {"epochs": 3, "method": "pc_darts"}},
+        {"search": {"epochs": 3, "method": "random"}},
         {"search": {"epochs": 3, "optim": {"order": "first"}}},
         {"retrain": None},
         {"retrain": {"epochs": 4, "seeds": [5, 6, 7]}},
@@ -263,6 +272,43 @@ def test_latex_states_n_test_and_budget(two: list[str]) -> None:
         assert text.count(opening) == text.count(closing)
 
 
+NAMES = ("50%_a&b #1", "c~d^2 {e} $f$", "back\\slash <less> ä")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles_whatever_studies_are_called(tmp_path: Path) -> None:
+    places = [study(tmp_path, f"s{i}", [s - i / 10 for s in A]) for i in range(3)]
+    found = compare_studies(places)
+    renamed = replace(
+        found,
+        robustness=replace(
+            found.robustness,
+            settings=tuple(
+                replace(item, setting=name)
+                for item, name in zip(found.robustness.settings, NAMES, strict=True)
+            ),
+        ),
+        differences=("data.max_train: 3_000 in a&b; 50% in c",),
+    )
+    lines = [
+        r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}",
+        to_latex(renamed), r"\end{document}",
+    ]  # fmt: skip
+    (tmp_path / "table.tex").write_text("\n".join(lines), encoding="utf-8")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert (tmp_path / "table.pdf").stat().st_size > 1000
+    for warning in ("Missing character", "Undefined"):
+        assert warning not in ended.stdout
+
+
+def test_latex_prints_the_characters_of_a_name() -> None:
+    assert escape("a_b & 5% #1 ± <c> | d") == (
+        r"a\_b \& 5\% \#1 $\pm$ \textless{}c\textgreater{} \textbar{} d"
+    )
+
+
 def test_latex_says_when_there_are_too_few_seeds(tmp_path: Path) -> None:
     places = [study(tmp_path, "a", A[:3]), study(tmp_path, "b", B[:3])]
     text = to_latex(compare_studies(places))
@@ -312,7 +358,7 @@ def test_the_command(
     assert run(["compare", *two, "--csv"]) == 0
     assert capsys.readouterr().out.startswith("setting,n,planned,mean")
     assert run(["compare", *two, "--latex"]) == 0
-    assert capsys.readouterr().out.startswith("\\begin{table}")
+    assert capsys.readouterr().out.startswith("% needs \\usepackage{booktabs}\n\\begin{table}")
 
 
 @pytest.mark.parametrize(
