@@ -125,10 +125,16 @@ def _curves(
             figure.legend(
                 handles=handles,
                 loc="outside lower left",
-                ncols=min(4, len(handles)),
+                ncols=_legend_columns(figure.get_figwidth(), handles),
                 handlelength=3,
             )
         return render(figure, "svg")
+
+
+def _legend_columns(width: float, handles: Sequence[mpl.lines.Line2D]) -> int:
+    """Return how many columns of names fit side by side; a letter is 0.07 inches wide."""
+    widest = max(len(str(handle.get_label())) for handle in handles)
+    return max(1, min(4, len(handles), int(width / (0.65 + 0.07 * widest))))
 
 
 def _draw_group(

@@ -49,5 +49,7 @@ def draw_ranks(test: RankTest) -> bytes:
                 f"{name}  {rank:.2f}",
                 ha="left" if is_left else "right",
                 va="center",
+                # lines of other settings do not cross a name
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             )
         return render(figure, "svg")

@@ -14,9 +14,10 @@ from statsmodels.stats.multitest import multipletests
 from darts_ray.study.report.statistics.description import (
     MIN_FOR_INTERVAL,
     Values,
+    batch_for,
     mean_interval,
     percentile_interval,
-    resampled_counts,
+    resample,
 )
 
 MIN_FOR_TEST = 6
@@ -109,10 +110,15 @@ def relative_improvement(
     percent = 100 * (float(ours.mean()) - reference) / reference
     if min(len(ours), len(theirs)) < MIN_FOR_INTERVAL:
         return RelativeImprovement(percent, None, None)
-    means = resampled_counts(len(ours), seed=0) @ ours / len(ours)
-    references = resampled_counts(len(theirs), seed=1) @ theirs / len(theirs)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        interval = percentile_interval(100 * (means - references) / references)
+
+    def improvement(counts: Values, reference_counts: Values) -> Values:
+        means = counts @ ours / len(ours)
+        references = reference_counts @ theirs / len(theirs)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            percents: Values = 100 * (means - references) / references
+        return percents
+
+    interval = percentile_interval(resample(improvement, len(ours), len(theirs)))
     return RelativeImprovement(percent, *(interval or (None, None)))
 
 
@@ -157,7 +163,11 @@ def _compare(
     if not differences.any():
         return replace(comparison, permutation_p=1.0, wilcoxon_p=1.0)
     permutation = stats.permutation_test(
-        (differences,), np.mean, permutation_type="samples", rng=np.random.default_rng(0)
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        batch=batch_for(n),
+        rng=np.random.default_rng(0),
     )
     wilcoxon = stats.wilcoxon(differences)
     return replace(
@@ -179,8 +189,7 @@ def _improvement(
     if len(a) < MIN_FOR_INTERVAL:
         return value, None, None
     # both samples are resampled on their own, as the searches of two methods are independent
-    counts_a, counts_b = resampled_counts(len(a), seed=0), resampled_counts(len(b), seed=1)
-    means = ((counts_a @ signs) * counts_b).sum(1) / signs.size
+    means = resample(lambda w, v: ((w @ signs) * v).sum(1) / signs.size, len(a), len(b))
     interval = percentile_interval((1 + means) / 2)
     return (value, *interval) if interval else (value, None, None)
 

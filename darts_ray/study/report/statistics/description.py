@@ -18,6 +18,10 @@ Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 9_999
+BLOCK = 500
+"""Resamples of which a statistic is computed at a time."""
+MAX_DRAWN = 5_000_000
+"""Values that all resamples of one batch of scipy's have together."""
 MIN_FOR_INTERVAL = 5
 """With fewer values a bootstrap resamples so few distinct samples that its ends mean nothing."""
 
@@ -125,25 +129,43 @@ def mean_interval(values: Values) -> Interval | None:
             n_resamples=NUM_RESAMPLES,
             confidence_level=CONFIDENCE,
             method="BCa",
+            batch=batch_for(len(values)),
             rng=np.random.default_rng(0),
         ).confidence_interval
     low, high = float(interval.low), float(interval.high)
     return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
-def resampled_counts(n: int, seed: int = 0) -> Values:
-    """Return how often each of n values occurs in each bootstrap resample, (resamples, n).
+def resample(statistic: Callable[..., Values], *sizes: int) -> Values:
+    """Return a statistic of every bootstrap resample.
 
-    A statistic that is a weighted sum can be computed for all resamples at once from these.
+    Args:
+        statistic: of counts (resamples, n), one argument per sample: how often each of its n
+            values occurs in each resample. Called block by block, so that thousands of values
+            take little memory.
+        sizes: values in each sample; samples are resampled on their own.
     """
-    return _drawn_counts(n, seed).astype(np.float64)
+    drawn = [_drawn_counts(n, seed) for seed, n in enumerate(sizes)]
+    blocks = [slice(i, i + BLOCK) for i in range(0, NUM_RESAMPLES, BLOCK)]
+    return np.concatenate(
+        [statistic(*(counts[block].astype(np.float64) for counts in drawn)) for block in blocks]
+    )
 
 
 @lru_cache(maxsize=4)
 def _drawn_counts(n: int, seed: int) -> npt.NDArray[np.int16]:
     """Draw them once for all pairs of settings; small integers, as there may be thousands."""
     generator = np.random.default_rng(seed)
-    return generator.multinomial(n, np.full(n, 1 / n), size=NUM_RESAMPLES).astype(np.int16)
+    shares = np.full(n, 1 / n)
+    blocks = [min(BLOCK, NUM_RESAMPLES - i) for i in range(0, NUM_RESAMPLES, BLOCK)]
+    return np.concatenate(
+        [generator.multinomial(n, shares, size=size).astype(np.int16) for size in blocks]
+    )
+
+
+def batch_for(n: int) -> int:
+    """Return how many resamples of n values scipy may hold at a time."""
+    return max(1, min(NUM_RESAMPLES + 1, MAX_DRAWN // n))
 
 
 def percentile_interval(resampled: Values) -> Interval | None:

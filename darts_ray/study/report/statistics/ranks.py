@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from darts_ray.study.report.statistics.comparison import MIN_FOR_TEST, Scores
@@ -14,7 +16,7 @@ from darts_ray.study.report.statistics.description import (
     MIN_FOR_INTERVAL,
     Values,
     percentile_interval,
-    resampled_counts,
+    resample,
 )
 
 MIN_METHODS = 3
@@ -83,9 +85,8 @@ def rank_correlation(
         return None
     kendall = spearman = None
     if len(x) >= MIN_FOR_INTERVAL:
-        counts = resampled_counts(len(x))
-        kendall = percentile_interval(_kendall_of_resamples(x, y, counts))
-        spearman = percentile_interval(_spearman_of_resamples(x, y, counts))
+        kendall = percentile_interval(resample(kendall_of_resamples(x, y), len(x)))
+        spearman = percentile_interval(resample(spearman_of_resamples(x, y), len(x)))
     kendall_low, kendall_high = kendall or (None, None)
     spearman_low, spearman_high = spearman or (None, None)
     return Correlation(
@@ -139,36 +140,59 @@ def _cliques(mean_ranks: Mapping[str, float], critical: float) -> tuple[tuple[st
     return tuple(cliques)
 
 
-def _kendall_of_resamples(x: Values, y: Values, counts: Values) -> Values:
-    """Return tau-b of each resample, in which value i occurs counts[:, i] times.
+def kendall_of_resamples(x: Values, y: Values) -> Callable[[Values], Values]:
+    """Return tau-b of resamples, as a function of how often each value occurs in them.
 
     `tau_b = sum_ij w_i w_j a_ij b_ij / sqrt(sum_ij w_i w_j |a_ij| * sum_ij w_i w_j |b_ij|)` with
-    a and b the signs of the differences; copies of one value are ties.
+    a and b the signs of the differences; copies of one value are ties. With W_g the weight of
+    each distinct value, `sum_ij w_i w_j |a_ij| = n^2 - sum_g W_g^2`.
     """
-    a, b = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
+    # why float32: all sums are integers below 2^24, which it holds exactly, up to 4,096 values
+    dtype = np.float32 if len(x) <= 4096 else np.float64
+    signs: npt.NDArray[Any] = (np.sign(x[:, None] - x) * np.sign(y[:, None] - y)).astype(dtype)
+    groups_x, groups_y = _Groups(x), _Groups(y)
 
-    def total(matrix: Values) -> Values:
-        sums: Values = ((counts @ matrix) * counts).sum(1)
-        return sums
+    def tau(counts: Values) -> Values:
+        weights: npt.NDArray[Any] = counts.astype(dtype)
+        concordant = ((weights @ signs) * weights).sum(1, dtype=np.float64)
+        untied = [len(x) ** 2 - (g.weights(counts) ** 2).sum(1) for g in (groups_x, groups_y)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values: Values = concordant / np.sqrt(untied[0] * untied[1])
+        return values
 
-    with np.errstate(invalid="ignore", divide="ignore"):
-        tau: Values = total(a * b) / np.sqrt(total(np.abs(a)) * total(np.abs(b)))
     return tau
 
 
-def _spearman_of_resamples(x: Values, y: Values, counts: Values) -> Values:
-    """Return the correlation of mid-ranks of each resample."""
-    n = len(x)
+def spearman_of_resamples(x: Values, y: Values) -> Callable[[Values], Values]:
+    """Return the correlation of mid-ranks of resamples, as a function of their counts."""
+    groups_x, groups_y = _Groups(x), _Groups(y)
 
-    def centred_ranks(values: Values) -> Values:
-        below = (values < values[:, None]).astype(np.float64)  # [i, j]: value j is below i
-        equal = (values == values[:, None]).astype(np.float64)
-        ranks: Values = counts @ below.T + (counts @ equal.T + 1) / 2
-        return ranks - (n + 1) / 2
+    def rho(counts: Values) -> Values:
+        r, s = (g.ranks(counts) - (len(x) + 1) / 2 for g in (groups_x, groups_y))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values: Values = (counts * r * s).sum(1) / np.sqrt(
+                (counts * r * r).sum(1) * (counts * s * s).sum(1)
+            )
+        return values
 
-    r, s = centred_ranks(x), centred_ranks(y)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rho: Values = (counts * r * s).sum(1) / np.sqrt(
-            (counts * r * r).sum(1) * (counts * s * s).sum(1)
-        )
     return rho
+
+
+class _Groups:
+    """The distinct values of a sample, ascending, each with its places."""
+
+    def __init__(self, values: Values) -> None:
+        distinct, self._group = np.unique(values, return_inverse=True)
+        self._order = np.argsort(self._group, kind="stable")
+        self._starts = np.searchsorted(self._group[self._order], np.arange(len(distinct)))
+
+    def weights(self, counts: Values) -> Values:
+        """Return how often each distinct value occurs, (resamples, distinct values)."""
+        weights: Values = np.add.reduceat(counts[:, self._order], self._starts, axis=1)
+        return weights
+
+    def ranks(self, counts: Values) -> Values:
+        """Return the mid-rank of every value in each resample, (resamples, values)."""
+        weights = self.weights(counts)
+        ranks: Values = np.cumsum(weights, axis=1) - weights + (weights + 1) / 2
+        return ranks[:, self._group]
