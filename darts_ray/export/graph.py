@@ -205,9 +205,11 @@ def pad_before_pointwise(proto: Any) -> int:
         both = np.array([0, 0, *pads[:half], 0, 0, *pads[half:]], np.int64)
         names = f"{node.output[0]}_pads", f"{node.output[0]}_padded"
         graph.initializer.append(numpy_helper.from_array(both, names[0]))
-        graph.node.insert(
-            place, helper.make_node("Pad", [node.input[0], names[0]], [names[1]], names[1])
+        # The mode is ONNX's default; ncnn's converter wants to read it.
+        pad = helper.make_node(
+            "Pad", [node.input[0], names[0]], [names[1]], names[1], mode="constant"
         )
+        graph.node.insert(place, pad)
         node.input[0] = names[1]
         for attribute in node.attribute:
             if attribute.name == "pads":
