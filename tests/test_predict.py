@@ -177,7 +177,7 @@ def test_a_text_without_the_vocabulary_is_refused(
     export_recurrent_onnx(network, tmp_path / "m.onnx", metadata=metadata)
     (tmp_path / "t.txt").write_text("a b c\n")
     assert run(["predict", str(tmp_path / "m.onnx"), str(tmp_path / "t.txt")]) == 2
-    assert "t.txt: Word 2 of the text, 'c', is not in" in capsys.readouterr().err
+    assert "t.txt: Word 3 of the text, 'c', is not in" in capsys.readouterr().err
     (tmp_path / "t.txt").write_bytes(b"a \xff b")
     assert run(["predict", str(tmp_path / "m.onnx"), str(tmp_path / "t.txt")]) == 2
     assert "not UTF-8" in capsys.readouterr().err
@@ -232,4 +232,16 @@ def test_an_onnx_file_of_somebody_else_is_refused(
     assert run(["predict", str(tmp_path / "foreign.onnx"), str(tmp_path / "good.png")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "not exported by darts_ray" in " ".join(printed.err.split())
+    said = " ".join(printed.err.split())
+    assert "foreign.onnx" in said
+    assert "not exported by darts_ray" in said
+
+
+def test_a_column_without_parquet_is_no_option_to_ignore(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.png").write_bytes(png("red"))
+    assert run(["predict", str(model), str(tmp_path / "one.png"), "--column", "img"]) == 2
+    assert "--column: is for Parquet files" in capsys.readouterr().err
+    write_parquet(tmp_path / "rows.parquet", [png("blue")], [0])
+    assert len(predicted(capsys, model, tmp_path, "--column", "img")) == 2

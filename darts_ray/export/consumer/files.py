@@ -28,8 +28,11 @@ def find_pictures(places: Sequence[Path], *, column: str | None = None) -> Itera
         column: of the pictures in Parquet; default: img or image.
 
     Raises:
-        PredictionError: a place does not exist, or holds no pictures.
+        PredictionError: a place does not exist, or holds no pictures; or a column is named and no
+            place holds Parquet.
     """
+    if column is not None and not any(map(_holds_parquet, places)):
+        raise PredictionError("--column: is for Parquet files, and none is among the inputs.")
     for place in places:
         if place.is_dir():
             yield from _in_folder(place, column)
@@ -39,6 +42,11 @@ def find_pictures(places: Sequence[Path], *, column: str | None = None) -> Itera
             yield from _in_parquet(place, column)
         else:
             yield Found(str(place), place)
+
+
+def _holds_parquet(place: Path) -> bool:
+    files = place.rglob("*") if place.is_dir() else (place,)
+    return any(file.suffix.lower() == ".parquet" for file in files)
 
 
 def _in_folder(folder: Path, column: str | None) -> Iterator[Found]:

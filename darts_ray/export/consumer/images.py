@@ -49,7 +49,7 @@ class OnnxNetwork:
         self, path: str | Path, *, num_threads: int | None = None, simulated: bool = False
     ) -> None:
         self._session = open_session(Path(path), num_threads=num_threads, simulated=simulated)
-        self._metadata = read_metadata(self._session)
+        self._metadata = read_metadata(self._session, Path(path))
         names = [value.name for value in self._session.get_inputs()]
         if names != ["images"]:
             raise PredictionError(f"{path} is no image network: its inputs are {names}.")

@@ -52,7 +52,7 @@ class OnnxLanguageModel:
 
     def __init__(self, path: str | Path, *, num_threads: int | None = None) -> None:
         self._session = open_session(Path(path), num_threads=num_threads)
-        self._metadata = read_metadata(self._session)
+        self._metadata = read_metadata(self._session, Path(path))
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         if list(inputs) != ["tokens", "hidden"]:
             raise PredictionError(f"{path} is no language model: its inputs are {list(inputs)}.")
@@ -100,7 +100,7 @@ class OnnxLanguageModel:
         rule = self._metadata.text or TextRule()
         unknown = self._numbers.get(rule.unknown)
         tokens = []
-        for position, word in enumerate(_words(text, rule)):
+        for position, word in enumerate(_words(text, rule), start=1):
             number = self._numbers.get(word, unknown)
             if number is None:
                 raise PredictionError(

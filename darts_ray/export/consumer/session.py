@@ -41,13 +41,16 @@ def open_session(path: Path, *, num_threads: int | None = None, simulated: bool 
         ) from error
 
 
-def read_metadata(session: Any) -> ModelMetadata:
+def read_metadata(session: Any, path: Path) -> ModelMetadata:
     """Return what an open file says about itself.
 
     Raises:
         PredictionError: darts_ray has not written it.
     """
-    return ModelMetadata.from_props(session.get_modelmeta().custom_metadata_map)
+    try:
+        return ModelMetadata.from_props(session.get_modelmeta().custom_metadata_map)
+    except PredictionError as error:
+        raise PredictionError(f"{path}: {error}") from error
 
 
 def is_language_model(path: Path) -> bool:
@@ -57,5 +60,5 @@ def is_language_model(path: Path) -> bool:
         PredictionError: the file is missing, not valid ONNX, or not exported by darts_ray.
     """
     session = open_session(path, num_threads=1)
-    read_metadata(session)
+    read_metadata(session, path)
     return [value.name for value in session.get_inputs()] == ["tokens", "hidden"]

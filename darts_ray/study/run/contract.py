@@ -1,14 +1,34 @@
-"""What an exported file will say about itself, from the retraining it comes from."""
+"""The retraining that a file is made from, and what the file will say about itself."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from darts_ray.config import DataConfig, ExportSection
 from darts_ray.data import ImageInfo, TextInfo
 from darts_ray.data.text.english import WORD
 from darts_ray.data.text.words import EOS, UNKNOWN
+from darts_ray.errors import CheckpointError
 from darts_ray.export import ModelMetadata, PictureRule, TextRule
 from darts_ray.export.consumer.contract import Resize
-from darts_ray.train import Checkpoint
+from darts_ray.study.files.folder import StudyFolder
+from darts_ray.train import Checkpoint, load_checkpoint
+
+
+def read_network(folder: StudyFolder, name: str, copy: Path) -> Checkpoint:
+    """Copy a retraining's network out of the study folder, which may be on a bucket, and read it.
+
+    Raises:
+        CheckpointError: the file is damaged; the message names it where it lies.
+    """
+    copy.write_bytes(folder.read_bytes(name))
+    try:
+        return load_checkpoint(copy)
+    except CheckpointError as error:
+        found = str(error).replace(str(copy), folder.child(name))
+        raise CheckpointError(
+            f"{found} Delete the file, and `darts-ray resume {folder}` trains that network again."
+        ) from error
 
 
 def model_contract(

@@ -32,10 +32,10 @@ from darts_ray.study.files.exported import Exported, Int8File, ProgramFile, Unro
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import RetrainEntry
 from darts_ray.study.report.model_card import CARD_FILE
-from darts_ray.study.run.contract import model_contract
+from darts_ray.study.run.contract import model_contract, read_network
 from darts_ray.study.run.registering import describe, register_files
 from darts_ray.tracking import Registration, StudyTracker
-from darts_ray.train import Checkpoint, load_checkpoint
+from darts_ray.train import Checkpoint
 
 ONNX_FILE = "best.onnx"
 SIDECAR_FILE = "best.json"
@@ -108,8 +108,7 @@ def export_network(
     """
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary, WEIGHTS_FILE)
-        weights.write_bytes(folder.read_bytes(f"{entry.checkpoint}/{NETWORK_FILE}"))
-        checkpoint = load_checkpoint(weights)
+        checkpoint = read_network(folder, f"{entry.checkpoint}/{NETWORK_FILE}", weights)
         metadata = model_contract(checkpoint, section, _run_id(tracker))
         work = _Export(
             folder,
