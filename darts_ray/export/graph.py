@@ -10,6 +10,7 @@ changed its form with opset 18.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -173,7 +174,7 @@ def stride_pointwise(proto: Any) -> int:
             conv.attribute.remove(attribute)
         conv.attribute.append(helper.make_attribute("strides", [2, 2]))
         changed += 1
-    _drop_unread_nodes(graph)
+    _drop_unread_slices(graph)
     _drop_unused_tensors(graph)
     return changed
 
@@ -243,10 +244,12 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
     return default
 
 
-def _drop_unread_nodes(graph: Any) -> None:
-    """Remove nodes whose outputs nobody reads any more."""
-    for node in reversed(list(graph.node)):
-        if not set(node.output) & set(_read_names(graph)):
+def _drop_unread_slices(graph: Any) -> None:
+    """Remove slices whose outputs nobody reads any more, the last of a chain first."""
+    uses = Counter(_read_names(graph))
+    for node in reversed([node for node in graph.node if node.op_type == "Slice"]):
+        if not any(uses[name] for name in node.output):
+            uses.subtract(node.input)
             graph.node.remove(node)
 
 

@@ -29,6 +29,7 @@ from darts_ray.space import zoo
 
 pytest.importorskip("ray.serve", exc_type=ImportError)
 ROOT = Path(__file__).parents[2]
+PYTHONPATH = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 COLOURS = ("red", "lime", "blue")
 
 
@@ -54,7 +55,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     export_onnx(Brightest(), folder / "best.onnx", example_size=(3, 8, 8), metadata=metadata)
     port = free_port()
     words = [sys.executable, str(ROOT / "pipelines" / "serve.py"), str(folder)]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": PYTHONPATH}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*words, "--port", str(port)],
@@ -156,7 +157,7 @@ def test_a_wrong_file_is_one_message(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "pipelines" / "serve.py"), str(tmp_path / "cut.onnx")]
     done = subprocess.run(
         words, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
     )  # fmt: skip
     assert done.returncode == 2
     assert "is no ONNX file" in done.stderr
