@@ -14,8 +14,8 @@ from darts_ray.config.space import SpaceConfig
 from darts_ray.data import ImageInfo, TextInfo
 from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, RecurrentDropout, RecurrentSupernet
-from darts_ray.nn.conv.chained import connections_of
-from darts_ray.nn.conv.connections import Chain, Connection, EdgeDropPath
+from darts_ray.nn.conv.chained import Chain, connections_of
+from darts_ray.nn.conv.connections import Connection, EdgeDropPath
 from darts_ray.search.methods import MethodLike, methods, prepare_alphas
 from darts_ray.search.parts import Method
 from darts_ray.space.user_modules import import_extensions

@@ -5,8 +5,8 @@ Settings that change from epoch to epoch are attributes, shared by all states of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,29 @@ from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
 from darts_ray.nn.conv.fused.others import ReducingSkips
-from darts_ray.nn.conv.fused.pointwise_norm import image_of
+from darts_ray.nn.conv.fused.pointwise_norm import image_of, pixel_products
 from darts_ray.nn.conv.layers import drop_path
 
 RunOps: TypeAlias = Callable[[Tensor, Tensor], "list[Tensor | None]"]
 """Maps a state and p (edges, columns) to what the operations of each edge add up to; None: zeros.
 """
+
+
+class PartialAddend(NamedTuple):
+    """What an edge adds to its node where only some channels go through operations."""
+
+    operated: Tensor | None
+    """The first channels, from the operations, (batch, C/k, height, width); None: zeros."""
+
+    carried: Tensor
+    """Where the others are read, (batch, C, height, width); its first C/k are not read."""
+
+    factor: Tensor | None
+    """Of the carried channels, 0-dim; None: 1."""
+
+
+Addend: TypeAlias = "Tensor | PartialAddend | None"
+"""What an edge adds to its node; None: zeros."""
 
 
 class Connection(Protocol):
@@ -50,8 +67,8 @@ class Connection(Protocol):
         edge_weights: Tensor | None,
         modules: nn.Module,
         stride: int,
-    ) -> list[Tensor | None]:
-        """Return what each edge that leaves a state adds to its node.
+    ) -> Sequence[Addend]:
+        """Return what each edge that leaves a state adds to its node, for `add_up`.
 
         Args:
             run_ops: the operations.
@@ -61,6 +78,9 @@ class Connection(Protocol):
             modules: what `make_modules` returned for this state.
             stride: 1, or 2 for the inputs of a reduction cell.
         """
+
+    def add_up(self, addends: Sequence[Addend]) -> Tensor | None:
+        """Return a node, (batch, C, height, width), from what its edges add; None: zeros."""
 
 
 class Direct:
@@ -85,9 +105,13 @@ class Direct:
         edge_weights: Tensor | None,
         modules: nn.Module,
         stride: int,
-    ) -> list[Tensor | None]:
+    ) -> Sequence[Addend]:
         """Scale the weights of the primitives: an edge's factor scales their sum."""
-        return run_ops(x, p if edge_weights is None else p * edge_weights.unsqueeze(-1))
+        return _scaled(run_ops, x, p, edge_weights)
+
+    def add_up(self, addends: Sequence[Addend]) -> Tensor | None:
+        """Return the sum."""
+        return _sum([cast("Tensor | None", addend) for addend in addends])
 
 
 class PartialChannels(Direct):
@@ -141,35 +165,57 @@ class PartialChannels(Direct):
         edge_weights: Tensor | None,
         modules: nn.Module,
         stride: int,
-    ) -> list[Tensor | None]:
-        """As the class says."""
+    ) -> Sequence[Addend]:
+        """As the class says; the shuffle is left to `add_up`, once per node."""
         seen = self.channels(x.shape[1])
-        bypass = x[:, seen:]
+        carried = x
         if stride == 2:
             self.check_map(*x.shape[-2:])
-            bypass = F.max_pool2d(bypass, 2, 2)
-        sums = super().wrap(run_ops, x[:, :seen], p, edge_weights, modules, stride)
-        batch, _, height, width = bypass.shape
-        rest = bypass.permute(0, 2, 3, 1).reshape(batch, height, width, self.k - 1, seen)
-        rest = rest.transpose(3, 4)  # (batch, height, width, C/k, k - 1)
-        outputs: list[Tensor | None] = []
-        for edge, total in enumerate(sums):
-            carried = rest if edge_weights is None else edge_weights[edge].to(rest.dtype) * rest
-            outputs.append(_shuffled(total, carried))
-        return outputs
+            carried = F.max_pool2d(x, 2, 2)
+        select = torch.eye(x.shape[1], seen, dtype=x.dtype, device=x.device)
+        sums = _scaled(run_ops, pixel_products([(x, select)]), p, edge_weights)
+        factors = [None] * len(p) if edge_weights is None else edge_weights.unbind()
+        return [
+            PartialAddend(total, carried, factor)
+            for total, factor in zip(sums, factors, strict=True)
+        ]
+
+    def add_up(self, addends: Sequence[Addend]) -> Tensor | None:
+        """Shuffle both sums into place.
+
+        The channel g * C/k + c comes to c * k + g: a product with a permutation matrix, which
+        moves single numbers many times as fast as a copy, and leaves their bits alone.
+        """
+        if not addends:
+            return None
+        parts = [cast(PartialAddend, addend) for addend in addends]
+        like = parts[0].carried
+        channels, seen = like.shape[1], self.channels(like.shape[1])
+        eye = torch.eye(channels, dtype=like.dtype, device=like.device)
+        shuffle = eye.view(seen, self.k, channels).transpose(0, 1).flatten(0, 1)  # (from, to)
+        others = F.pad(shuffle[seen:], (0, 0, seen, 0))  # without what is operated on
+        products = [
+            (part.carried, others if part.factor is None else part.factor.to(others) * others)
+            for part in parts
+        ]
+        operated = _sum([part.operated for part in parts])
+        if operated is not None:
+            products.append((operated.to(like.dtype), shuffle[:seen]))
+        return pixel_products(products)
 
 
-def _shuffled(total: Tensor | None, rest: Tensor) -> Tensor:
-    """Return (batch, C, height, width), whose channel c * k + g was channel g * C/k + c.
+def _scaled(
+    run_ops: RunOps, x: Tensor, p: Tensor, edge_weights: Tensor | None
+) -> list[Tensor | None]:
+    return run_ops(x, p if edge_weights is None else p * edge_weights.unsqueeze(-1))
 
-    Args:
-        total: of group 0, (batch, C/k, height, width); None for zeros.
-        rest: of the other groups, (batch, height, width, C/k, k - 1).
-    """
-    first = rest.new_zeros(()) if total is None else total.permute(0, 2, 3, 1).unsqueeze(-1)
-    first = first.to(rest.dtype).expand(*rest.shape[:-1], 1)
-    joined = torch.cat([first, rest], dim=-1)  # (batch, height, width, C/k, k)
-    return joined.flatten(3).permute(0, 3, 1, 2)  # (batch, C, height, width)
+
+def _sum(addends: Sequence[Tensor | None]) -> Tensor | None:
+    total: Tensor | None = None
+    for addend in addends:
+        if addend is not None:
+            total = addend if total is None else total + addend
+    return total
 
 
 class AuxiliarySkip(Direct):
@@ -194,9 +240,9 @@ class AuxiliarySkip(Direct):
         edge_weights: Tensor | None,
         modules: nn.Module,
         stride: int,
-    ) -> list[Tensor | None]:
+    ) -> Sequence[Addend]:
         """As the class says; an edge's factor scales all of y_e."""
-        sums = super().wrap(run_ops, x, p, edge_weights, modules, stride)
+        sums = _scaled(run_ops, x, p, edge_weights)
         if isinstance(modules, ReducingSkips):
             rows = modules.outputs(x, range(len(p)))
             height, width = -(-x.shape[2] // 2), -(-x.shape[3] // 2)
@@ -230,71 +276,9 @@ class EdgeDropPath(Direct):
         edge_weights: Tensor | None,
         modules: nn.Module,
         stride: int,
-    ) -> list[Tensor | None]:
+    ) -> Sequence[Addend]:
         """As the class says."""
-        sums = super().wrap(run_ops, x, p, edge_weights, modules, stride)
+        sums = _scaled(run_ops, x, p, edge_weights)
         if self.probability <= 0 or not modules.training:
             return sums
         return [None if total is None else drop_path(total, self.probability) for total in sums]
-
-
-class Chain(Direct):
-    """Several connections, the first outermost.
-
-    Args:
-        connections: for example `PartialChannels(4), EdgeDropPath()`, where drop path acts on
-            what passes through operations only; or the other way round, on all of the edge.
-    """
-
-    def __init__(self, *connections: Connection) -> None:
-        self.connections = connections
-
-    def channels(self, channels: int) -> int:
-        """Return what the innermost connection leaves."""
-        for connection in self.connections:
-            channels = connection.channels(channels)
-        return channels
-
-    def make_modules(self, channels: int, stride: int, edges: int) -> nn.Module:
-        """Return the modules of all connections."""
-        modules = nn.ModuleList()
-        for connection in self.connections:
-            modules.append(connection.make_modules(channels, stride, edges))
-            channels = connection.channels(channels)
-        return modules
-
-    def check_map(self, height: int, width: int) -> None:
-        """Ask all connections."""
-        for connection in self.connections:
-            connection.check_map(height, width)
-
-    def wrap(
-        self,
-        run_ops: RunOps,
-        x: Tensor,
-        p: Tensor,
-        edge_weights: Tensor | None,
-        modules: nn.Module,
-        stride: int,
-    ) -> list[Tensor | None]:
-        """Wrap from inside out, and scale what comes out."""
-        assert isinstance(modules, nn.ModuleList)
-
-        def nested(level: int) -> RunOps:
-            if level == len(self.connections):
-                return run_ops
-
-            def run(x: Tensor, p: Tensor) -> list[Tensor | None]:
-                inner, connection = nested(level + 1), self.connections[level]
-                return connection.wrap(inner, x, p, None, modules[level], stride)
-
-            return run
-
-        sums = nested(0)(x, p)
-        if edge_weights is None:
-            return sums
-        # on the outputs: what the inner connections carry beside the operations is scaled as well
-        return [
-            None if total is None else edge_weights[edge].to(total.dtype) * total
-            for edge, total in enumerate(sums)
-        ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from darts_ray.nn.conv.connections import Connection, Direct
+from darts_ray.nn.conv.connections import Addend, Connection, Direct
 from darts_ray.nn.conv.fused.edges import OutgoingEdges
 from darts_ray.nn.conv.operations import check_registered
 from darts_ray.nn.conv.plain_edges import PlainEdge
@@ -97,24 +97,18 @@ class SupernetCell(nn.Module):
         states = list(inputs)
         if self.has_preprocessing:
             states = [self.preprocess0(inputs[0]), self.preprocess1(inputs[1])]
-        totals: list[Tensor | None] = [None] * self.cell.nodes
+        addends: list[list[Addend]] = [[] for _ in range(self.cell.nodes)]
         for state, rows in enumerate(self._leaving):
             if state >= self.cell.inputs:
-                total = totals[state - self.cell.inputs]
-                states.append(self._zeros(states) if total is None else total)
+                states.append(self._node(states, addends[state - self.cell.inputs]))
             if not rows:
                 continue
-            addends = self._run(state, states[state], rows, p, edge_weights, active)
-            for row, addend in zip(rows, addends, strict=True):
-                node = self.cell.edges[row].node
-                total = totals[node]
-                if addend is not None:
-                    totals[node] = addend if total is None else total + addend
-        nodes = [totals[state - self.cell.inputs] for state in self.cell.output_states]
-        zeros = self._zeros(states) if any(node is None for node in nodes) else None
-        return joined(
-            [cast(Tensor, zeros if node is None else node) for node in nodes], self.cell.output
-        )
+            outgoing = self._run(state, states[state], rows, p, edge_weights, active)
+            for row, addend in zip(rows, outgoing, strict=True):
+                addends[self.cell.edges[row].node].append(addend)
+        for node in range(len(states) - self.cell.inputs, self.cell.nodes):
+            states.append(self._node(states, addends[node]))
+        return joined([states[state] for state in self.cell.output_states], self.cell.output)
 
     def _run(
         self,
@@ -124,8 +118,8 @@ class SupernetCell(nn.Module):
         p: Tensor,
         edge_weights: Tensor | None,
         active: Active | None,
-    ) -> list[Tensor | None]:
-        """Return what each edge that leaves a state adds to its node; None for zeros."""
+    ) -> Sequence[Addend]:
+        """Return what each edge that leaves a state adds to its node."""
         # stacked, not indexed by a list: that would wait for a copy to the device
         own_p = torch.stack([p[row] for row in rows])  # (edges of the state, columns)
         factors = None
@@ -148,8 +142,11 @@ class SupernetCell(nn.Module):
     def _stride(self, state: int) -> int:
         return 2 if self.reduction and state < self.cell.inputs else 1
 
-    def _zeros(self, states: Sequence[Tensor]) -> Tensor:
-        """Return a node without edges."""
+    def _node(self, states: Sequence[Tensor], addends: Sequence[Addend]) -> Tensor:
+        """Return the value of a node."""
+        node = self.connection.add_up(addends)
+        if node is not None:
+            return node
         x = states[self.cell.inputs - 1]
         return torch.zeros_like(x[:, :, ::2, ::2] if self.reduction else x)
 

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from darts_ray.errors import ConfigError
 from darts_ray.nn import ConvSupernet, Mixing
+from darts_ray.nn.conv.chained import Chain
 from darts_ray.nn.conv.connections import (
     AuxiliarySkip,
-    Chain,
     Connection,
     Direct,
     EdgeDropPath,
@@ -19,14 +19,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def wrap(connection: Connection, x: Tensor, stride: int = 1, edge_weights: Tensor | None = None):
-    """Two edges whose operations add up to p times the input, or nothing on the second."""
+    """Two nodes of one edge each: p times the input, or nothing on the second."""
     modules = connection.make_modules(x.shape[1], stride, 2)
 
     def run_ops(x: Tensor, p: Tensor) -> list[Tensor | None]:
         return [p[0, 0] * x[:, :, ::stride, ::stride], None]
 
     p = torch.full((2, 1), 10.0)
-    return connection.wrap(run_ops, x, p, edge_weights, modules, stride)
+    addends = connection.wrap(run_ops, x, p, edge_weights, modules, stride)
+    return [connection.add_up([addend]) for addend in addends]
 
 
 def test_edge_weights_scale_what_operations_add_up_to() -> None:

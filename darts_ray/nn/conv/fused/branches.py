@@ -28,7 +28,7 @@ class Kernels(NamedTuple):
     """Of the first half; the second has stride and dilation 1."""
 
     depthwise: tuple[Tensor, ...]
-    """Per half, (E * C, 1, k, k)."""
+    """Per half, (E * F * C, 1, k, k), where the state has the channels of F images in a row."""
 
     pointwise: tuple[Tensor, ...]
     """Per half, (E, C, C)."""

@@ -8,6 +8,7 @@ The edges that leave a state read the same tensor, so they are computed together
 - the mixture of pools and skip is one (E, 3) by (3, N * C) matrix product;
 - pointwise convolutions with their normalisations, the mixing and the sum over primitives are
   matrix products over all edges (see `pointwise_norm`);
+- images of few channels stand side by side (see `folding`);
 - `none` contributes nothing and costs nothing.
 
 Edges may have different primitives. Each operation is kept for the edges that list it, and the
@@ -20,7 +21,7 @@ the layout on CPU and GPU alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
 import torch
@@ -28,13 +29,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_ray.nn.conv.fused.convs import mixed_convs
+from darts_ray.nn.conv.fused.folding import batch_norm, folded, folds_of, unfolded
 from darts_ray.nn.conv.fused.others import (
     DenseConvs,
     EdgeOperations,
     EdgeWeights,
     ReducingSkips,
     RegisteredOperations,
-    batch_norm,
 )
 from darts_ray.nn.conv.fused.pointwise_norm import image_of, pixel_rows
 from darts_ray.nn.conv.fused.separable import SEPARABLE, SeparableConvs
@@ -48,23 +49,23 @@ _SHARED_GROUP_BYTES = 1 << 22
 as long. With edges of 4 MiB, two at once take 1.03 times as long as one by one, four 1.10."""
 
 
-def _max_pool(x: Tensor, stride: int) -> Tensor:
-    return batch_norm(F.max_pool2d(x, 3, stride, padding=1))
+def _max_pool(x: Tensor, stride: int, folds: int) -> Tensor:
+    return batch_norm(F.max_pool2d(x, 3, stride, padding=1), folds)
 
 
-def _avg_pool(x: Tensor, stride: int) -> Tensor:
-    return batch_norm(_bare_avg_pool(x, stride))
+def _avg_pool(x: Tensor, stride: int, folds: int) -> Tensor:
+    return batch_norm(_bare_avg_pool(x, stride, folds), folds)
 
 
-def _bare_avg_pool(x: Tensor, stride: int) -> Tensor:
+def _bare_avg_pool(x: Tensor, stride: int, folds: int) -> Tensor:
     return F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False)
 
 
-def _identity(x: Tensor, stride: int) -> Tensor:
+def _identity(x: Tensor, stride: int, folds: int) -> Tensor:
     return x
 
 
-_SHARED: dict[str, dict[str, Callable[[Tensor, int], Tensor]]] = {
+_SHARED: dict[str, dict[str, Callable[[Tensor, int, int], Tensor]]] = {
     "darts": {"max_pool_3x3": _max_pool, "avg_pool_3x3": _avg_pool, "skip_connect": _identity},
     "nasbench201": {"avg_pool_3x3": _bare_avg_pool, "skip_connect": _identity},
 }
@@ -141,7 +142,11 @@ class OutgoingEdges(nn.Module):
         """
         running = self._columns if active is None else _columns(self.primitives, active)
         size = (-(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride))
-        sums = self._shared_and_convs(x, p, running, size)
+        folds = folds_of(x) if any(name in running for name in self.convs) else 1
+        sums = {
+            edge: unfolded(image_of(rows, len(x) // folds, *size), folds)
+            for edge, rows in self._shared_and_convs(folded(x, folds), p, running, size, folds)
+        }
         for name, module in self.others.items():
             if name in running:
                 columns = running[name]
@@ -149,17 +154,20 @@ class OutgoingEdges(nn.Module):
                 operations = cast(EdgeOperations, module)
                 weighted = operations.weighted(x, positions, self._weights_of(columns, p))
                 for edge, rows in zip(columns, weighted.unbind(0), strict=True):
-                    sums[edge] = sums[edge] + rows if edge in sums else rows
-        return [
-            image_of(sums[edge], len(x), *size) if edge in sums else None
-            for edge in range(self.num_edges)
-        ]
+                    image = image_of(rows, len(x), *size)
+                    sums[edge] = sums[edge] + image if edge in sums else image
+        return [sums.get(edge) for edge in range(self.num_edges)]
 
     def _shared_and_convs(
-        self, x: Tensor, p: Tensor, running: dict[str, Columns], size: tuple[int, int]
-    ) -> dict[int, Tensor]:
-        """Return, by edge, the sum over these primitives, (pixels, channels)."""
-        shared_edges, mixture = self._mix_shared(x, p, running)
+        self,
+        x: Tensor,
+        p: Tensor,
+        running: dict[str, Columns],
+        size: tuple[int, int],
+        folds: int,
+    ) -> Iterable[tuple[int, Tensor]]:
+        """Return edges and their sums over these primitives, (pixels, channels); `x` is folded."""
+        shared_edges, mixture = self._mix_shared(x, p, running, folds)
         groups = self._groups(running, set(shared_edges))
         if mixture is None or (len(groups) == 1 and groups[0].edges == shared_edges):
             sums: dict[int, Tensor] = {}
@@ -176,12 +184,12 @@ class OutgoingEdges(nn.Module):
                     torch.stack([sums[edge] for edge in edges]) if edges[0] in sums else None
                     for edges in _chunks(group.edges, chunk)
                 ]
-            for edges, rows in self._run_convs(x, p, running, group, chunk, bases):
+            for edges, rows in self._run_convs(x, p, running, group, chunk, bases, folds):
                 sums.update(zip(edges, _unbind(rows), strict=True))
-        return sums
+        return sums.items()
 
     def _mix_shared(
-        self, x: Tensor, p: Tensor, running: dict[str, Columns]
+        self, x: Tensor, p: Tensor, running: dict[str, Columns], folds: int
     ) -> tuple[list[int], Tensor | None]:
         """Mix the primitives without weights, on the edges that run one.
 
@@ -192,7 +200,9 @@ class OutgoingEdges(nn.Module):
         if not names:
             return [], None
         edges = sorted({edge for name in names for edge in running[name]})
-        results = [pixel_rows(self._shared[name](x, self.stride), 1).squeeze(0) for name in names]
+        results = [
+            pixel_rows(self._shared[name](x, self.stride, folds), 1).squeeze(0) for name in names
+        ]
         stacked = torch.stack(results)  # (primitives, pixels, channels)
         columns = [self._weights_of(running[name], p, edges) for name in names]
         mix = torch.stack(columns, dim=1).to(x.dtype)  # (edges, primitives)
@@ -221,12 +231,13 @@ class OutgoingEdges(nn.Module):
         group: _Group,
         chunk: int,
         bases: Sequence[Tensor | None],
+        folds: int,
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Yield some of a group's edges, and base plus convolutions, (edges, pixels, channels)."""
         kernels, columns = [], []
         for name in group.names:
             positions = [self._positions[name][edge] for edge in group.edges]
-            kernels.append(cast(SeparableConvs, self.convs[name]).kernels(positions, chunk))
+            kernels.append(cast(SeparableConvs, self.convs[name]).kernels(positions, chunk, folds))
             columns.append(
                 self._weights_of({edge: running[name][edge] for edge in group.edges}, p)
             )

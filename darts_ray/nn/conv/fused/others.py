@@ -11,17 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_ray.nn.conv.fused.pointwise_norm import EPSILON, pixel_rows
+from darts_ray.nn.conv.fused.folding import batch_norm
+from darts_ray.nn.conv.fused.pointwise_norm import pixel_rows
 from darts_ray.nn.conv.layers import even_pixels, odd_pixels
 from darts_ray.nn.conv.operations import forget_running_statistics, make_operation
 
 EdgeWeights: TypeAlias = Iterator[tuple[str, Tensor]]
 """Of one edge: each weight's name in the operation's own module, and the view of ours."""
-
-
-def batch_norm(x: Tensor, scale: Tensor | None = None) -> Tensor:
-    """Normalise with batch statistics and scale each channel; no shift."""
-    return F.batch_norm(x, None, None, scale, None, training=True, eps=EPSILON)
 
 
 def conv_weight(*shape: int) -> nn.Parameter:
@@ -113,7 +109,7 @@ class DenseConvs(EdgeOperations):
     def weighted(self, x: Tensor, edges: Sequence[int], p: Tensor) -> Tensor:
         """Return the outputs on some edges times p (edges,)."""
         scale = p.repeat_interleave(self.channels)
-        return pixel_rows(batch_norm(self._convolved(x, edges), scale), len(edges))
+        return pixel_rows(batch_norm(self._convolved(x, edges), scale=scale), len(edges))
 
     def _convolved(self, x: Tensor, edges: Sequence[int]) -> Tensor:
         weight = edge_rows(self.weight, edges, self.channels).to(x.dtype)

@@ -20,6 +20,10 @@ and several more on the way back.
 Shapes: E edges, N = batch * height * width pixels, I and O channels in and out, K operations.
 Activations may have a lower precision than the weights; moments and all matrices without N have
 the weights'.
+
+A row may hold F pixels beside each other, all with the same map, so that few channels fill a
+vector register: (E, N / F, F * I). Then matrices are applied as F blocks on a diagonal, and sums
+over pixels are sums over the blocks as well.
 """
 
 from __future__ import annotations
@@ -57,6 +61,20 @@ def image_of(rows: Tensor, batch: int, height: int, width: int) -> Tensor:
     return rows.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
+def pixel_products(products: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return the sum of images (batch, I, height, width), each pixel times a matrix (I, O).
+
+    Args:
+        products: images and matrices, of one type; I may differ.
+    """
+    (images, matrix), *rest = products
+    with torch.autocast(images.device.type, enabled=False):
+        out = pixel_rows(images, 1)[0] @ matrix
+        for x, factor in rest:
+            out.addmm_(pixel_rows(x, 1)[0], factor)
+    return image_of(out, len(images), *images.shape[2:])
+
+
 class LinearMap(NamedTuple):
     """What `BN(P z)` amounts to, given the moments of z."""
 
@@ -74,7 +92,7 @@ class LinearMap(NamedTuple):
 
 
 def linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> LinearMap:
-    """Return the map of K inputs (E, N, I), given weights (K, E, O, I); differentiable.
+    """Return the map of K inputs (E, N / F, F * I), given weights (K, E, O, I); differentiable.
 
     The covariance is computed in one pass, as the mean of squares minus the square of the mean. It
     loses about `(mean / std)^2` times the precision of the moments, which is that of the weights:
@@ -82,14 +100,14 @@ def linear_map(inputs: Sequence[Tensor], pointwise: Tensor) -> LinearMap:
     ReLU and a normalised state. Activations in bfloat16 cost their own rounding only, because
     moments are accumulated in the weights' precision.
     """
+    P, folds = pointwise, inputs[0].shape[-1] // pointwise.shape[-1]
     means, squares = [], []
     for z in inputs:
-        z = z.to(pointwise.dtype)
-        means.append(z.mean(dim=1))
-        squares.append(_products(z.mT, z))
-    P = pointwise
+        z = z.to(P.dtype)
+        means.append(_folded_sum(z.mean(dim=1), folds) / folds)
+        squares.append(_block_sum(_products(z.mT, z), folds))
     m = torch.stack(means)  # (K, E, I)
-    C = torch.stack(squares) / inputs[0].shape[1]  # (K, E, I, I)
+    C = torch.stack(squares) / (inputs[0].shape[1] * folds)  # (K, E, I, I)
     C = C - m.unsqueeze(-1) * m.unsqueeze(-2)
     PC = P @ C  # (K, E, O, I)
     v = (PC * P).sum(-1).clamp(min=0)  # (K, E, O); rounding can make a constant's negative
@@ -106,18 +124,18 @@ def apply_map(
     """Return `base + sum_k mix_k (W_k inputs_k + b_k)`; differentiable.
 
     Args:
-        inputs: K tensors (E, N, I).
+        inputs: K tensors (E, N / F, F * I).
         linear: the map.
         mix: weights of the K operations, (K, E); None for ones.
-        base: (E, N, O); None for zeros.
+        base: (E, N / F, F * O); None for zeros.
 
     Returns:
-        (E, N, O), in memory as `base`; without it (N, E, O), as a convolution over images with
-        E * O channels reads it.
+        (E, N / F, F * O), in memory as `base`; without it (N / F, E, F * O), as a convolution over
+        images with E * F * O channels reads it.
     """
-    mixed = _mixed(linear, mix)
-    bias = (mixed * linear.mean.unsqueeze(-2)).sum((0, -1)).neg()  # (E, O)
-    weights = mixed.to(inputs[0].dtype).mT.unbind(0)
+    mixed, folds = _mixed(linear, mix), inputs[0].shape[-1] // linear.weight.shape[-1]
+    bias = (mixed * linear.mean.unsqueeze(-2)).sum((0, -1)).neg().repeat(1, folds)  # (E, F * O)
+    weights = _blocks(mixed.to(inputs[0].dtype).mT, folds).unbind(0)
     if base is None:
         out = _affine(bias.to(inputs[0].dtype), inputs[0], weights[0])
         inputs, weights = inputs[1:], weights[1:]
@@ -135,34 +153,58 @@ def map_gradients(
     mix: Tensor | None,
     needs_inputs: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-    """Return the gradients of mix (K, E), pointwise (K, E, O, I) and each input (E, N, I).
+    """Return the gradients of mix (K, E), pointwise (K, E, O, I) and each input (E, N / F, F * I).
 
     Args:
-        grad: gradient of the output, (E, N, O).
+        grad: gradient of the output, (E, N / F, F * O).
         inputs: of the forward pass, as are the next two.
         linear: the map.
         mix: weights of the operations; None for ones.
         needs_inputs: whether to compute the inputs' gradients.
     """
-    N, dtype = grad.shape[1], linear.weight.dtype
     m, PC, s, W = linear
-    D_sum = grad.sum(dim=1, dtype=dtype)  # (E, O)
-    G = torch.stack([_products(grad.mT, z) for z in inputs]).to(dtype)  # (K, E, O, I)
-    G -= D_sum.unsqueeze(-1) * m.unsqueeze(-2)
+    folds, dtype = inputs[0].shape[-1] // W.shape[-1], W.dtype
+    N = grad.shape[1] * folds
+    D_sum = _folded_sum(grad.sum(dim=1, dtype=dtype), folds)  # (E, O)
+    G = _block_sum(torch.stack([_products(grad.mT, z) for z in inputs]).to(dtype), folds)
+    G -= D_sum.unsqueeze(-1) * m.unsqueeze(-2)  # (K, E, O, I)
     h = (G * W).sum(-1)  # (K, E, O)
     grad_inputs: list[Tensor | None] = [None] * len(inputs)
     if needs_inputs:
         aW = _mixed(linear, mix)  # (K, E, O, I)
         aS = aW.mT @ ((h / N).unsqueeze(-1) * W)  # (K, E, I, I)
         ac = m.unsqueeze(-2) @ aS - (D_sum / N).unsqueeze(-2) @ aW  # (K, E, 1, I)
-        aW, aS, ac = (value.to(grad.dtype) for value in (aW, aS, ac.squeeze(-2)))
+        aW, aS = (_blocks(value.to(grad.dtype), folds) for value in (aW, aS))
+        ac = ac.to(grad.dtype).squeeze(-2).repeat(1, 1, folds)
         for k, z in enumerate(inputs):
-            target = _affine(ac[k], grad, aW[k])  # (E, N, I), in memory as the convolution's z
+            target = _affine(ac[k], grad, aW[k])  # in memory as the convolution's z
             _add_products(target, z, aS[k], alpha=-1)
             grad_inputs[k] = target
     G -= (h * s).unsqueeze(-1) * PC
     G *= (s if mix is None else mix.unsqueeze(-1) * s).unsqueeze(-1)
     return h.sum(-1), G, grad_inputs
+
+
+def _folded_sum(values: Tensor, folds: int) -> Tensor:
+    """Sum (..., F * I) over the F pixels of a row: (..., I)."""
+    return values if folds == 1 else values.view(*values.shape[:-1], folds, -1).sum(-2)
+
+
+def _block_sum(matrix: Tensor, folds: int) -> Tensor:
+    """Sum the blocks on the diagonal of (..., F * O, F * I): (..., O, I)."""
+    if folds == 1:
+        return matrix
+    *edges, rows, columns = matrix.shape
+    blocks = matrix.view(*edges, folds, rows // folds, folds, columns // folds)
+    return blocks.diagonal(dim1=-4, dim2=-2).sum(-1)
+
+
+def _blocks(matrix: Tensor, folds: int) -> Tensor:
+    """Repeat (..., I, O) on the diagonal of (..., F * I, F * O)."""
+    if folds == 1:
+        return matrix
+    eye = torch.eye(folds, dtype=matrix.dtype, device=matrix.device)[:, None, :, None]
+    return (eye * matrix[..., None, :, None, :]).flatten(-2).flatten(-3, -2)
 
 
 def _mixed(linear: LinearMap, mix: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from darts_ray.nn.conv.fused.branches import Kernels
 from darts_ray.nn.conv.fused.depthwise_gradients import Stencil
@@ -43,8 +43,14 @@ class SeparableConvs(nn.Module):
             conv_weight(edges * channels, channels, 1, 1) for _ in range(halves)
         )
 
-    def kernels(self, edges: Sequence[int], size: int) -> list[Kernels]:
-        """Return the weights of some edges, up to `size` of them at a time."""
+    def kernels(self, edges: Sequence[int], size: int, folds: int) -> list[Kernels]:
+        """Return the weights of some edges, up to `size` of them at a time.
+
+        Args:
+            edges: their positions.
+            size: the number.
+            folds: images whose channels lie beside each other, all with the same weights.
+        """
         if len(edges) == self.num_edges:
             depthwise = [weight.split(size * self.channels) for weight in self.depthwise]
             pointwise = [weight.split(size * self.channels) for weight in self.pointwise]
@@ -60,13 +66,20 @@ class SeparableConvs(nn.Module):
         return [
             Kernels(
                 self.stencil,
-                depthwise_halves,
+                tuple(self._folded(half, folds) for half in depthwise_halves),
                 tuple(half.view(-1, self.channels, self.channels) for half in pointwise_halves),
             )
             for depthwise_halves, pointwise_halves in zip(
                 zip(*depthwise, strict=True), zip(*pointwise, strict=True), strict=True
             )
         ]
+
+    def _folded(self, weight: Tensor, folds: int) -> Tensor:
+        """Repeat the weights of each edge: (E * C, 1, k, k) to (E * F * C, 1, k, k)."""
+        if folds == 1:
+            return weight
+        blocks = weight.view(-1, 1, self.channels, *weight.shape[1:])
+        return blocks.repeat(1, folds, 1, 1, 1, 1).flatten(0, 2)
 
     def edge_weights(self, edge: int) -> EdgeWeights:
         """Yield the weights of one edge."""
