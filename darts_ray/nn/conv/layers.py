@@ -34,6 +34,12 @@ class ReLUConvNorm(nn.Module):
         out: Tensor = self.op(x)
         return out
 
+    def after_relu(self, rectified: Tensor) -> Tensor:
+        """Do the same for what has been through a ReLU."""
+        _, conv, norm = self.op
+        out: Tensor = norm(conv(rectified))
+        return out
+
 
 def even_pixels(x: Tensor) -> Tensor:
     """Return every second row and column, from the first; half the size, rounded up."""
@@ -75,8 +81,11 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, c_in, h, w) to (batch, c_out, ceil(h / 2), ceil(w / 2))."""
-        x = self.relu(x)
-        halves = [self.conv_1(even_pixels(x)), self.conv_2(odd_pixels(x))]
+        return self.after_relu(self.relu(x))
+
+    def after_relu(self, rectified: Tensor) -> Tensor:
+        """Do the same for what has been through a ReLU."""
+        halves = [self.conv_1(even_pixels(rectified)), self.conv_2(odd_pixels(rectified))]
         out: Tensor = self.bn(torch.cat(halves, dim=1))
         return out
 

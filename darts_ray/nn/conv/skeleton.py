@@ -102,15 +102,15 @@ def make_head(skeleton: str, channels: int) -> nn.Module:
 class Preprocessing(NamedTuple):
     """What a cell of the `darts` skeleton does with its two inputs."""
 
-    first: nn.Module
-    second: nn.Module
+    first: FactorizedReduce | ReLUConvNorm
+    second: ReLUConvNorm
 
 
 def make_preprocessing(
     c_prev_prev: int, c_prev: int, channels: int, reduction_prev: bool, affine: bool
 ) -> Preprocessing:
     """Return modules that give both inputs `channels` channels and the second one's size."""
-    first: nn.Module
+    first: FactorizedReduce | ReLUConvNorm
     if reduction_prev:
         first = FactorizedReduce(c_prev_prev, channels, affine=affine)
     else:

@@ -175,16 +175,23 @@ class ConvSupernet(ArchitectureParameters):
         self.check_image_size(*images.shape[-2:])
         mixing = mixing or self.mixing()
         mixings = _CellMixings(self._masked_weights(mixing), mixing)
-        outputs = [self.stem(images.contiguous(memory_format=torch.channels_last))] * 2
-        for cell in self.cells:
+        out = self.stem(images.contiguous(memory_format=torch.channels_last))
+        outputs = [self._read(out)] * 2
+        for index, cell in enumerate(self.cells):
             if isinstance(cell, ResidualBlock):
                 out = cell(outputs[-1])
             else:
                 inputs = outputs[-inputs_of(self.skeleton) :]
                 out = cell(inputs, *mixings.next(cast(SupernetCell, cell).name))
+            if index < len(self.cells) - 1:
+                out = self._read(out)
             outputs = [outputs[-1], out]
         logits: Tensor = self.classifier(self.lastact(outputs[-1]).mean(dim=(2, 3)))
         return logits
+
+    def _read(self, out: Tensor) -> Tensor:
+        """Return an output as cells read it: two begin with its ReLU, and this is done once."""
+        return F.relu(out) if self.skeleton == "darts" else out
 
     def loss(
         self,

@@ -86,7 +86,8 @@ class SupernetCell(nn.Module):
         """Map the previous cells' outputs to this cell's.
 
         Args:
-            inputs: outputs of the previous cells, the last one last.
+            inputs: outputs of the previous cells, the last one last; rectified, if the cell has
+                preprocessing.
             p: weights of the primitives, (edges, columns).
             edge_weights: one factor per edge, (edges,).
             active: the primitives that run; None: all.
@@ -96,7 +97,8 @@ class SupernetCell(nn.Module):
         """
         states = list(inputs)
         if self.has_preprocessing:
-            states = [self.preprocess0(inputs[0]), self.preprocess1(inputs[1])]
+            first, second = inputs
+            states = [self.preprocess0.after_relu(first), self.preprocess1.after_relu(second)]
         addends: list[list[Addend]] = [[] for _ in range(self.cell.nodes)]
         for state, rows in enumerate(self._leaving):
             if state >= self.cell.inputs:

@@ -54,6 +54,29 @@ def test_active_primitives_give_the_same_values_and_gradients(
         torch.testing.assert_close(mine, reference * runs)  # a gradient of 0 where nothing runs
 
 
+@pytest.mark.parametrize("connection", [None, PartialChannels(2)], ids=("direct", "partial"))
+def test_second_derivatives_of_what_is_computed_again(connection: PartialChannels | None) -> None:
+    """A Hessian-vector product through pools that the backward pass computes a second time."""
+    products = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        supernet = ConvSupernet(4, 3, 3, nodes=2, fused=fused, connection=connection).double()
+        generator = torch.Generator().manual_seed(0)
+        for _, view in supernet.plain_layout():
+            view.data.normal_(generator=generator)
+        images = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=generator)
+        mixing = random_choice(supernet, 0.5)
+        loss = supernet.loss((images, torch.tensor([0, 2, 1, 0])), mixing=mixing)
+        gradients = torch.autograd.grad(
+            loss, supernet.weights, create_graph=True, materialize_grads=True
+        )
+        square = sum((gradient * gradient).sum() for gradient in gradients)
+        products.append(torch.autograd.grad(square, list(mixing.weights.values())))
+    for ours, theirs in zip(*products, strict=True):
+        assert theirs.norm() > 0
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * theirs.abs().max().item())
+
+
 def test_nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     supernet = ConvSupernet(4, 3, 2, nodes=2)
     calls: list[int] = []

@@ -14,6 +14,7 @@ from darts_ray.nn import (
 )
 from darts_ray.nn.conv.connections import AuxiliarySkip, PartialChannels
 from darts_ray.nn.conv.fused import convs, edges
+from darts_ray.nn.conv.fused.folding import folds_of
 from darts_ray.space import SearchSpace
 from tests.nn.conv.spaces_for_tests import (
     CONVS,
@@ -58,7 +59,7 @@ def space_name(value: object) -> str:
 
 
 def make_pair(
-    options: dict, size: tuple[int, int]
+    options: dict, size: tuple[int, int], batch: int = 3
 ) -> tuple[ConvSupernet, ConvSupernet, tuple[Tensor, Tensor]]:
     """Return a fused and a plain supernet of the same weights and alphas, and a batch."""
     torch.manual_seed(0)
@@ -70,8 +71,8 @@ def make_pair(
             alpha.normal_()
     copy_weights(supernet, plain)
     in_channels = options.get("in_channels", 3)
-    images = torch.randn(3, in_channels, *size, dtype=torch.float64)
-    return supernet, plain, (images, torch.tensor([0, 2, 1]))
+    images = torch.randn(batch, in_channels, *size, dtype=torch.float64)
+    return supernet, plain, (images, torch.tensor([0, 2, 1, 0])[:batch])
 
 
 def assert_equal_gradients(supernet: ConvSupernet, reference: ConvSupernet) -> None:
@@ -96,6 +97,21 @@ def test_output_and_all_gradients_are_those_of_the_reference(
     supernet.loss(batch).backward()
     reference.loss(batch).backward()
     assert_equal_gradients(supernet, reference)
+
+
+@pytest.mark.parametrize(
+    "case", ["two nodes, digits", "five layers, odd sizes", "own space", "S1", "partial channels"]
+)
+def test_images_side_by_side_change_nothing(case: str) -> None:
+    """Four images of 4 channels fill a register; of three images none stands beside another."""
+    options, size = CASES[case]
+    supernet, reference, batch = make_pair(options, size, batch=4)
+    assert folds_of(torch.zeros(4, 4, 1, 1)) == 4
+    assert folds_of(torch.zeros(3, 4, 1, 1)) == 1
+    supernet.loss(batch).backward()
+    reference.loss(batch).backward()
+    assert_equal_gradients(supernet, reference)
+    assert_equal_hessian_products(supernet, reference, batch)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -126,7 +142,12 @@ def test_edges_may_be_computed_in_groups(
     ],
 )
 def test_second_derivatives_are_those_of_the_reference(case: str) -> None:
-    supernet, reference, batch = make_pair(*CASES[case])
+    assert_equal_hessian_products(*make_pair(*CASES[case]))
+
+
+def assert_equal_hessian_products(
+    supernet: ConvSupernet, reference: ConvSupernet, batch: tuple[Tensor, Tensor]
+) -> None:
     products = []
     for net in (supernet, reference):
         gradients = torch.autograd.grad(

@@ -21,15 +21,15 @@ the layout on CPU and GPU alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from darts_ray.nn.conv.fused.convs import mixed_convs
-from darts_ray.nn.conv.fused.folding import batch_norm, folded, folds_of, unfolded
+from darts_ray.nn.conv.fused.folding import folded, folds_of, unfolded
 from darts_ray.nn.conv.fused.others import (
     DenseConvs,
     EdgeOperations,
@@ -38,6 +38,7 @@ from darts_ray.nn.conv.fused.others import (
     RegisteredOperations,
 )
 from darts_ray.nn.conv.fused.pointwise_norm import image_of, pixel_rows
+from darts_ray.nn.conv.fused.pools import WITHOUT_WEIGHTS
 from darts_ray.nn.conv.fused.separable import SEPARABLE, SeparableConvs
 
 _GROUP_BYTES = 1 << 20
@@ -48,28 +49,6 @@ _SHARED_GROUP_BYTES = 1 << 22
 """The same with several threads, which share large operations better: there it takes 0.92 times
 as long. With edges of 4 MiB, two at once take 1.03 times as long as one by one, four 1.10."""
 
-
-def _max_pool(x: Tensor, stride: int, folds: int) -> Tensor:
-    return batch_norm(F.max_pool2d(x, 3, stride, padding=1), folds)
-
-
-def _avg_pool(x: Tensor, stride: int, folds: int) -> Tensor:
-    return batch_norm(_bare_avg_pool(x, stride, folds), folds)
-
-
-def _bare_avg_pool(x: Tensor, stride: int, folds: int) -> Tensor:
-    return F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False)
-
-
-def _identity(x: Tensor, stride: int, folds: int) -> Tensor:
-    return x
-
-
-_SHARED: dict[str, dict[str, Callable[[Tensor, int, int], Tensor]]] = {
-    "darts": {"max_pool_3x3": _max_pool, "avg_pool_3x3": _avg_pool, "skip_connect": _identity},
-    "nasbench201": {"avg_pool_3x3": _bare_avg_pool, "skip_connect": _identity},
-}
-"""By skeleton, primitives without weights: all edges that leave a state share the result."""
 
 _DENSE = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 """Kernel sizes."""
@@ -107,7 +86,7 @@ class OutgoingEdges(nn.Module):
         self.num_edges, self.stride = len(primitives), stride
         # asked here, because torch.compile cannot trace the question
         self._group_bytes = _GROUP_BYTES if torch.get_num_threads() == 1 else _SHARED_GROUP_BYTES
-        self._shared = _SHARED[skeleton]
+        self._shared = WITHOUT_WEIGHTS[skeleton]
         self.convs = nn.ModuleDict()
         self.others = nn.ModuleDict()
         self._columns = _columns(self.primitives)
@@ -193,6 +172,9 @@ class OutgoingEdges(nn.Module):
     ) -> tuple[list[int], Tensor | None]:
         """Mix the primitives without weights, on the edges that run one.
 
+        Where not all primitives run, or on few channels only, pools would be most of what is kept
+        for the backward pass, and they are cheap to compute again.
+
         Returns:
             the edges, and (edges, pixels, channels), or None if there are none.
         """
@@ -200,13 +182,20 @@ class OutgoingEdges(nn.Module):
         if not names:
             return [], None
         edges = sorted({edge for name in names for edge in running[name]})
-        results = [
-            pixel_rows(self._shared[name](x, self.stride, folds), 1).squeeze(0) for name in names
-        ]
-        stacked = torch.stack(results)  # (primitives, pixels, channels)
         columns = [self._weights_of(running[name], p, edges) for name in names]
         mix = torch.stack(columns, dim=1).to(x.dtype)  # (edges, primitives)
-        return edges, (mix @ stacked.flatten(1)).view(len(edges), *stacked.shape[1:])
+
+        def mixture(x: Tensor, mix: Tensor) -> Tensor:
+            results = [pixel_rows(self._shared[name](x, self.stride, folds), 1) for name in names]
+            stacked = torch.cat(results) if len(results) > 1 else results[0]
+            return (mix @ stacked.flatten(1)).view(len(edges), *stacked.shape[1:])
+
+        is_lean = running is not self._columns or folds > 1
+        if is_lean and names != ["skip_connect"]:
+            return edges, checkpoint(
+                mixture, x, mix, use_reentrant=False, preserve_rng_state=False
+            )
+        return edges, mixture(x, mix)
 
     def _groups(self, running: dict[str, Columns], shared_edges: set[int]) -> list[_Group]:
         groups: dict[tuple[tuple[str, ...], bool], list[int]] = {}

@@ -1,0 +1,33 @@
+"""Primitives without weights; a state may have the channels of several images side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from darts_ray.nn.conv.fused.folding import batch_norm
+
+
+def _max_pool(x: Tensor, stride: int, folds: int) -> Tensor:
+    return batch_norm(F.max_pool2d(x, 3, stride, padding=1), folds)
+
+
+def _avg_pool(x: Tensor, stride: int, folds: int) -> Tensor:
+    return batch_norm(_bare_avg_pool(x, stride, folds), folds)
+
+
+def _bare_avg_pool(x: Tensor, stride: int, folds: int) -> Tensor:
+    return F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False)
+
+
+def _identity(x: Tensor, stride: int, folds: int) -> Tensor:
+    return x
+
+
+WITHOUT_WEIGHTS: dict[str, dict[str, Callable[[Tensor, int, int], Tensor]]] = {
+    "darts": {"max_pool_3x3": _max_pool, "avg_pool_3x3": _avg_pool, "skip_connect": _identity},
+    "nasbench201": {"avg_pool_3x3": _bare_avg_pool, "skip_connect": _identity},
+}
+"""By skeleton, primitives without weights: all edges that leave a state share the result."""
