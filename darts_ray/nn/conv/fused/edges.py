@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from darts_ray.nn.conv.fused.convs import mixed_convs
+from darts_ray.nn.conv.fused.dense import POOL, SKIP, Term, mixed_dense
 from darts_ray.nn.conv.fused.folding import folded, folds_of, unfolded
 from darts_ray.nn.conv.fused.others import (
     DenseConvs,
@@ -121,6 +122,8 @@ class OutgoingEdges(nn.Module):
         """
         running = self._columns if active is None else _columns(self.primitives, active)
         size = (-(-x.shape[2] // self.stride), -(-x.shape[3] // self.stride))
+        if self._is_dense(x, p):
+            return self._mix_dense(x, p, running)
         folds = folds_of(x) if any(name in running for name in self.convs) else 1
         sums = {
             edge: unfolded(image_of(rows, len(x) // folds, *size), folds)
@@ -135,6 +138,29 @@ class OutgoingEdges(nn.Module):
                 for edge, rows in zip(columns, weighted.unbind(0), strict=True):
                     image = image_of(rows, len(x), *size)
                     sums[edge] = sums[edge] + image if edge in sums else image
+        return [sums.get(edge) for edge in range(self.num_edges)]
+
+    def _is_dense(self, x: Tensor, p: Tensor) -> bool:
+        """Return whether `mixed_dense` can compute the edges, which is fast on a CPU."""
+        return (
+            x.device.type == "cpu"
+            and x.dtype == p.dtype
+            and self.stride == 1
+            and self._shared is WITHOUT_WEIGHTS["nasbench201"]
+            and set(self._columns) <= {*self._shared, *_DENSE}
+        )
+
+    def _mix_dense(self, x: Tensor, p: Tensor, running: dict[str, Columns]) -> list[Tensor | None]:
+        convs = [name for name in _DENSE if name in self.others]
+        places = {"avg_pool_3x3": POOL, "skip_connect": SKIP}
+        places.update(zip(convs, range(len(convs)), strict=True))
+        terms = [
+            Term(edge, column, places[name], self._positions[name][edge])
+            for name, columns in running.items()
+            for edge, column in columns.items()
+        ]
+        weights = [cast(DenseConvs, self.others[name]).weight for name in convs]
+        sums = mixed_dense(x, p, terms, weights) if terms else {}
         return [sums.get(edge) for edge in range(self.num_edges)]
 
     def _shared_and_convs(
