@@ -64,7 +64,11 @@ Groups: TypeAlias = tuple[tuple[Term, ...], ...]
 
 
 def mixed_dense(
-    x: Tensor, p: Tensor, terms: Sequence[Term], weights: Sequence[Tensor]
+    x: Tensor,
+    p: Tensor,
+    terms: Sequence[Term],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
 ) -> dict[int, Tensor]:
     """Return what each edge that has a term adds to its node, (batch, C, height, width).
 
@@ -73,10 +77,13 @@ def mixed_dense(
         p: weights of the primitives, (edges, columns).
         terms: at most one per edge and primitive.
         weights: (edges * C, C, k, k) each, k 1 or 3, of the state's type.
+        biases: (edges * C,) each, which normalisations remove: their gradients are zeros.
     """
     edges = sorted({term.edge for term in terms})
+    if not edges:
+        return {}
     groups = tuple(tuple(term for term in terms if term.edge == edge) for edge in edges)
-    return dict(zip(edges, _MixedDense.apply(x, p, groups, *weights), strict=True))
+    return dict(zip(edges, _MixedDense.apply(x, p, groups, *weights, *biases), strict=True))
 
 
 class _MixedDense(Function):
@@ -141,7 +148,7 @@ def _gradients(
     needs_x: bool,
     needs_weights: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of x, p, groups (None) and the weights."""
+    """Return the gradients of x, p, groups (None), the weights and their biases."""
     shared, known = _Shared(x), iter(kept)
     grad_p = torch.zeros_like(p)
     grad_weights = [torch.zeros_like(weight) if needs_weights else None for weight in weights]
@@ -279,7 +286,7 @@ def _pixels_in_a_row(rows: Tensor) -> int:
 
 
 def _plain(x: Tensor, p: Tensor, groups: Groups, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Compute the same with PyTorch's differentiable operations."""
+    """Compute the same with PyTorch's differentiable operations; biases follow the weights."""
     outputs = []
     for terms in groups:
         total = torch.zeros_like(x)
@@ -290,7 +297,8 @@ def _plain(x: Tensor, p: Tensor, groups: Groups, weights: Sequence[Tensor]) -> l
                 out = F.avg_pool2d(x, 3, 1, padding=1, count_include_pad=False)
             else:
                 kernel = _kernel(weights, term, x)
-                out = batch_norm(F.conv2d(F.relu(x), kernel, padding=kernel.shape[-1] // 2))
+                bias = weights[len(weights) // 2 + term.weight][_rows_of(term, x)]
+                out = batch_norm(F.conv2d(F.relu(x), kernel, bias, padding=kernel.shape[-1] // 2))
             total = total + p[term.edge, term.column] * out
         outputs.append(total)
     return outputs

@@ -32,13 +32,14 @@ from darts_ray.nn.conv.fused.convs import mixed_convs
 from darts_ray.nn.conv.fused.dense import POOL, SKIP, Term, mixed_dense
 from darts_ray.nn.conv.fused.folding import folded, folds_of, unfolded
 from darts_ray.nn.conv.fused.others import (
+    DENSE,
     DenseConvs,
     EdgeOperations,
     EdgeWeights,
     ReducingSkips,
     RegisteredOperations,
 )
-from darts_ray.nn.conv.fused.pointwise_norm import image_of, pixel_rows
+from darts_ray.nn.conv.fused.pointwise_norm import image_of, pixel_rows, unbind_edges
 from darts_ray.nn.conv.fused.pools import WITHOUT_WEIGHTS
 from darts_ray.nn.conv.fused.separable import SEPARABLE, SeparableConvs
 
@@ -49,10 +50,6 @@ _GROUP_BYTES = 1 << 20
 _SHARED_GROUP_BYTES = 1 << 22
 """The same with several threads, which share large operations better: there it takes 0.92 times
 as long. With edges of 4 MiB, two at once take 1.03 times as long as one by one, four 1.10."""
-
-
-_DENSE = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
-"""Kernel sizes."""
 
 Columns: TypeAlias = dict[int, int]
 """By edge that runs a primitive, the primitive's column of the alphas."""
@@ -102,8 +99,8 @@ class OutgoingEdges(nn.Module):
                 continue
             elif name in SEPARABLE:
                 self.convs[name] = SeparableConvs(name, channels, stride, edges)
-            elif name in _DENSE and stride == 1:
-                self.others[name] = DenseConvs(_DENSE[name], channels, edges)
+            elif name in DENSE and stride == 1:
+                self.others[name] = DenseConvs(DENSE[name], channels, edges)
             else:
                 self.others[name] = RegisteredOperations(name, channels, stride, edges, skeleton)
 
@@ -147,11 +144,11 @@ class OutgoingEdges(nn.Module):
             and x.dtype == p.dtype
             and self.stride == 1
             and self._shared is WITHOUT_WEIGHTS["nasbench201"]
-            and set(self._columns) <= {*self._shared, *_DENSE}
+            and set(self._columns) <= {*self._shared, *DENSE}
         )
 
     def _mix_dense(self, x: Tensor, p: Tensor, running: dict[str, Columns]) -> list[Tensor | None]:
-        convs = [name for name in _DENSE if name in self.others]
+        convs = [name for name in DENSE if name in running]
         places = {"avg_pool_3x3": POOL, "skip_connect": SKIP}
         places.update(zip(convs, range(len(convs)), strict=True))
         terms = [
@@ -159,8 +156,9 @@ class OutgoingEdges(nn.Module):
             for name, columns in running.items()
             for edge, column in columns.items()
         ]
-        weights = [cast(DenseConvs, self.others[name]).weight for name in convs]
-        sums = mixed_dense(x, p, terms, weights) if terms else {}
+        modules = [cast(DenseConvs, self.others[name]) for name in convs]
+        weights = [module.weight for module in modules]
+        sums = mixed_dense(x, p, terms, weights, [module.bias for module in modules])
         return [sums.get(edge) for edge in range(self.num_edges)]
 
     def _shared_and_convs(
@@ -177,7 +175,7 @@ class OutgoingEdges(nn.Module):
         if mixture is None or (len(groups) == 1 and groups[0].edges == shared_edges):
             sums: dict[int, Tensor] = {}
         else:
-            sums = dict(zip(shared_edges, _unbind(mixture), strict=True))
+            sums = dict(zip(shared_edges, unbind_edges(mixture), strict=True))
             mixture = None
         for group in groups:
             chunk = self._chunk_size(x, size, len(group.edges))
@@ -190,7 +188,7 @@ class OutgoingEdges(nn.Module):
                     for edges in _chunks(group.edges, chunk)
                 ]
             for edges, rows in self._run_convs(x, p, running, group, chunk, bases, folds):
-                sums.update(zip(edges, _unbind(rows), strict=True))
+                sums.update(zip(edges, unbind_edges(rows), strict=True))
         return sums.items()
 
     def _mix_shared(
@@ -299,8 +297,3 @@ def _columns(
 
 def _chunks(edges: list[int], size: int) -> list[list[int]]:
     return [edges[first : first + size] for first in range(0, len(edges), size)]
-
-
-def _unbind(part: Tensor) -> Sequence[Tensor]:
-    """Return the rows of each edge; the backward pass of `unbind` copies even a single one."""
-    return [part.squeeze(0)] if len(part) == 1 else part.unbind()

@@ -16,6 +16,9 @@ from darts_ray.nn.conv.fused.pointwise_norm import pixel_rows
 from darts_ray.nn.conv.layers import even_pixels, odd_pixels
 from darts_ray.nn.conv.operations import forget_running_statistics, make_operation
 
+DENSE = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+"""Kernel sizes of dense convolutions."""
+
 EdgeWeights: TypeAlias = Iterator[tuple[str, Tensor]]
 """Of one edge: each weight's name in the operation's own module, and the view of ours."""
 

@@ -61,6 +61,11 @@ def image_of(rows: Tensor, batch: int, height: int, width: int) -> Tensor:
     return rows.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
+def unbind_edges(rows: Tensor) -> Sequence[Tensor]:
+    """Return the rows of each edge; the backward pass of `unbind` copies even a single one."""
+    return [rows.squeeze(0)] if len(rows) == 1 else rows.unbind()
+
+
 def pixel_products(products: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Return the sum of images (batch, I, height, width), each pixel times a matrix (I, O).
 
