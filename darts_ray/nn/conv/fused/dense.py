@@ -18,7 +18,6 @@ Edges are computed one by one, as a convolution for several at once is no faster
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from darts_ray.nn.conv.fused.folding import batch_norm
+from darts_ray.nn.conv.fused.long_rows import add_scaled, channel_sum
 from darts_ray.nn.conv.fused.pointwise_norm import (
     EPSILON,
     LinearMap,
@@ -115,7 +115,7 @@ class _MixedDense(Function):
                     s = torch.rsqrt(variance + EPSILON)
                     kept += [Y, mean, s]
                     a = weight * s
-                    total = _add_scaled(total, pixel_rows(Y, 1)[0], a, -a * mean)
+                    total = add_scaled(total, pixel_rows(Y, 1)[0], a, -a * mean)
             assert total is not None
             outputs.append(image_of(total, len(x), *x.shape[2:]))
         ctx.groups = groups
@@ -195,11 +195,11 @@ def _norm_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of p, 0-dim, and of Y."""
     rows = pixel_rows(Y, 1)[0]
-    N, D_sum = len(rows), _channel_sum(D)
-    h = s * (_channel_sum(D * rows) - mean * D_sum)  # (C,)
+    N, D_sum = len(rows), channel_sum(D)
+    h = s * (channel_sum(D * rows) - mean * D_sum)  # (C,)
     a, b = weight * s, -weight * s * s * h / N
-    grad = _add_scaled(None, rows, b, -a * D_sum / N - b * mean)
-    grad = _add_scaled(grad, D, a, None)
+    grad = add_scaled(None, rows, b, -a * D_sum / N - b * mean)
+    grad = add_scaled(grad, D, a, None)
     return h.sum(), image_of(grad, len(Y), *Y.shape[2:])
 
 
@@ -251,38 +251,6 @@ def _kernel(weights: Sequence[Tensor], term: Term, x: Tensor) -> Tensor:
 
 def _add_product(total: Tensor | None, rows: Tensor, factor: Tensor) -> Tensor:
     return rows * factor if total is None else total.addcmul_(rows, factor)
-
-
-def _add_scaled(total: Tensor | None, rows: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """Return `total + scale * rows + shift`, in `total`'s memory.
-
-    Several pixels are taken as one longer row: PyTorch's inner loop would have C steps only.
-
-    Args:
-        total: (pixels, C); None for zeros.
-        rows: (pixels, C).
-        scale: (C,).
-        shift: (C,); None for zeros.
-    """
-    longer = _pixels_in_a_row(rows)
-    view, scale = rows.reshape(-1, longer * rows.shape[1]), scale.repeat(longer)
-    if total is None:
-        out = view * scale
-    else:
-        out = total.view_as(view).addcmul_(view, scale)
-    if shift is not None:
-        out += shift.repeat(longer)
-    return out.view(rows.shape)
-
-
-def _channel_sum(rows: Tensor) -> Tensor:
-    """Sum (pixels, C) over the pixels, several of them as one longer row."""
-    longer = _pixels_in_a_row(rows)
-    return rows.reshape(-1, longer * rows.shape[1]).sum(0).view(longer, -1).sum(0)
-
-
-def _pixels_in_a_row(rows: Tensor) -> int:
-    return math.gcd(len(rows), max(1, 256 // rows.shape[1]))
 
 
 def _plain(x: Tensor, p: Tensor, groups: Groups, weights: Sequence[Tensor]) -> list[Tensor]:
