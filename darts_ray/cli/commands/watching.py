@@ -97,6 +97,9 @@ def list_(
             style="red" if line.error is not None else None,
         )
     stdout.print(table)
+    for line in lines:
+        if line.verdict is not None:
+            stdout.print(f"{escape(line.name)}: {escape(line.verdict)}", highlight=False)
     message("Next: darts-ray status STUDY, or darts-ray compare STUDY STUDY")
 
 

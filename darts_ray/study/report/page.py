@@ -44,7 +44,7 @@ from darts_ray.study.report.statistics import Summary, summarise
 from darts_ray.study.report.summary import count, spread, summarise_settings
 from darts_ray.study.report.trained import candidates, retrained_cells
 
-MAX_HISTORIES = 12
+MAX_HISTORIES = 6
 """Heatmaps of this many searches go into the page; alphas.parquet has them all."""
 
 CELL_TITLES = {

@@ -119,16 +119,12 @@ def assess(
         baseline: the setting to which the others are related.
     """
     full = max((entry.epochs for entry in record.search), default=0)
-    counted = [entry for entry in record.search if not stops_early or entry.epochs == full]
-    stopped = [entry for entry in record.search if entry not in counted]
+    counted, stopped = split_stopped(record, stops_early)
     if tested is None or not judges_each:
         own = record.retrain if judges_each else ()
         tested = scores_of_searches(counted, own, measure.test)
     measured, by_trial = _judged(counted, tested, measure)
-    scores = {
-        setting: _by_seed(counted, setting, by_trial)
-        for setting in dict.fromkeys(entry.setting for entry in record.search)
-    }
+    scores = _by_setting(record, counted, by_trial)
     baseline = baseline if baseline in scores else None
     comparisons = tuple(compare(scores, more_is_better=measure.more_is_better))
     if stopped:
@@ -174,6 +170,38 @@ def _judged(
     scores = {e.trial: e.select_score if selected else e.validation for e in entries}
     what = f"select {measure.title}" if selected else f"search validation {measure.title}"
     return what, {trial: score for trial, score in scores.items() if score is not None}
+
+
+def split_stopped(
+    record: Record, stops_early: bool
+) -> tuple[list[SearchEntry], list[SearchEntry]]:
+    """Return the searches with the full budget, and those that a scheduler has stopped."""
+    full = max((entry.epochs for entry in record.search), default=0)
+    counted = [e for e in record.search if not stops_early or e.epochs == full]
+    stopped = [e for e in record.search if stops_early and e.epochs != full]
+    return counted, stopped
+
+
+def scores_by_setting(
+    record: Record, measure: Measure, *, judges_each: bool = False
+) -> dict[str, dict[int, float]]:
+    """Return what settings are compared by: setting to seed to score.
+
+    Args:
+        record: of the study.
+        measure: what it is judged by.
+        judges_each: whether every search's own cell is retrained; its test score counts then.
+    """
+    retrained = record.retrain if judges_each else ()
+    tested = scores_of_searches(record.search, retrained, measure.test)
+    return _by_setting(record, record.search, _judged(record.search, tested, measure)[1])
+
+
+def _by_setting(
+    record: Record, entries: Sequence[SearchEntry], by_trial: Mapping[str, float]
+) -> dict[str, dict[int, float]]:
+    settings = dict.fromkeys(entry.setting for entry in record.search)
+    return {setting: _by_seed(entries, setting, by_trial) for setting in settings}
 
 
 def _by_seed(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from darts_ray.errors import DartsError, StudyError
 from darts_ray.study.files.folder import StudyFolder
-from darts_ray.study.files.study import STUDY_FILE
+from darts_ray.study.files.study import STUDY_FILE, read_record, read_study_file
 from darts_ray.study.report.statistics import summarise
+from darts_ray.study.report.verdict import verdict
 from darts_ray.study.status.reading import StudyStatus, study_status
 
 MAX_DEPTH = 3
@@ -34,6 +35,8 @@ class StudyLine:
         test_std: its standard deviation; None for fewer than two.
         last_change: of any of its files, in seconds since 1970.
         error: why it cannot be read.
+        verdict: which setting is best and whether that is shown, see `verdict`; None where there
+            is nothing to compare.
     """
 
     name: str
@@ -49,6 +52,7 @@ class StudyLine:
     test_std: float | None = None
     last_change: float | None = None
     error: str | None = None
+    verdict: str | None = None
 
 
 def list_studies(output: str | Path = "runs") -> list[StudyLine]:
@@ -83,6 +87,7 @@ def _studies(place: StudyFolder, prefix: str, depth: int) -> Iterator[tuple[str,
 def _line(name: str, folder: StudyFolder) -> StudyLine:
     try:
         status = study_status(folder)
+        judgement = verdict(read_study_file(folder)[0], read_record(folder))
     except DartsError as error:
         return StudyLine(name, folder.uri, "unreadable", error=str(error))
     current = status.current_stage
@@ -100,6 +105,7 @@ def _line(name: str, folder: StudyFolder) -> StudyLine:
         test_mean=None if test is None else test.mean,
         test_std=None if test is None else test.std,
         last_change=status.driver.last_sign,
+        verdict=judgement,
     )
 
 

@@ -66,7 +66,9 @@ class Comparison:
     verdict: str
 
 
-def compare(scores: Scores, *, more_is_better: bool = True) -> list[Comparison]:
+def compare(
+    scores: Scores, *, more_is_better: bool = True, with_intervals: bool = True
+) -> list[Comparison]:
     """Compare all pairs of settings on the seeds that both have.
 
     p-values are adjusted for all pairs together by Holm's step-down method (Holm 1979).
@@ -74,10 +76,11 @@ def compare(scores: Scores, *, more_is_better: bool = True) -> list[Comparison]:
     Args:
         scores: settings in the order of the plan.
         more_is_better: whether a higher score is an improvement.
+        with_intervals: whether to bootstrap intervals, which takes most of the time.
     """
     settings = [setting for setting in scores if scores[setting]]
     comparisons = [
-        _compare(first, second, scores[first], scores[second], more_is_better)
+        _compare(first, second, scores[first], scores[second], more_is_better, with_intervals)
         for first, second in combinations(settings, 2)
     ]
     return _holm(comparisons)
@@ -133,15 +136,17 @@ def _compare(
     ours: Mapping[int, float],
     theirs: Mapping[int, float],
     more_is_better: bool,
+    with_intervals: bool,
 ) -> Comparison:
     seeds = [seed for seed in ours if seed in theirs and math.isfinite(ours[seed] - theirs[seed])]
     a = np.asarray([ours[seed] for seed in seeds], dtype=np.float64)
     b = np.asarray([theirs[seed] for seed in seeds], dtype=np.float64)
     differences = a - b
     n = len(seeds)
-    low, high = (mean_interval(differences) if n >= MIN_FOR_INTERVAL else None) or (None, None)
+    wanted = with_intervals and n >= MIN_FOR_INTERVAL
+    low, high = (mean_interval(differences) if wanted else None) or (None, None)
     delta = cliffs_delta(a, b) if n else None
-    improvement, improvement_low, improvement_high = _improvement(a, b, more_is_better)
+    improvement, improvement_low, improvement_high = _improvement(a, b, more_is_better, wanted)
     comparison = Comparison(
         first,
         second,
@@ -178,7 +183,7 @@ def _compare(
 
 
 def _improvement(
-    a: Values, b: Values, more_is_better: bool
+    a: Values, b: Values, more_is_better: bool, with_interval: bool
 ) -> tuple[float | None, float | None, float | None]:
     """Return the probability of improvement and its percentile interval."""
     if not len(a):
@@ -186,7 +191,7 @@ def _improvement(
 
     signs = np.sign(a[:, None] - b[None, :]) * (1 if more_is_better else -1)
     value = (1 + float(signs.mean())) / 2
-    if len(a) < MIN_FOR_INTERVAL:
+    if not with_interval:
         return value, None, None
     # both samples are resampled on their own, as the searches of two methods are independent
     means = resample(lambda w, v: ((w @ signs) * v).sum(1) / signs.size, len(a), len(b))

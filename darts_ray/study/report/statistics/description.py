@@ -92,6 +92,9 @@ def summarise(values: Sequence[float]) -> Summary | None:
     array = np.asarray([value for value in values if math.isfinite(value)], dtype=np.float64)
     if not len(array):
         return None
+    if len(array) == 1:  # each of thousands of retrained cells is one value
+        value = float(array[0])
+        return Summary(1, value, None, None, None, value, value, value, value)
     interval = mean_interval(array) if len(array) >= MIN_FOR_INTERVAL else None
     low, high = interval or (None, None)
     return Summary(
