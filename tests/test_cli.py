@@ -15,6 +15,7 @@ from darts_ray.cli.next_step import opening
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+ORDERS = str(ROOT / "configs" / "digits" / "orders.yaml")
 
 
 def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -118,13 +119,13 @@ def test_plan_runs_nothing(
     assert run(["plan", QUICKSTART, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)
     counts = {stage["stage"]: stage["num_trials"] for stage in planned["stages"]}
-    assert counts == {"search": 6, "select": 6, "retrain": 2}
+    assert counts == {"search": 9, "select": 9, "retrain": 2}
     assert planned["hours"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bench_measures_both_orders(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", QUICKSTART, "--json", "--no-variants", "--steps", "1"]) == 0
+    assert run(["bench", ORDERS, "--json", "--no-variants", "--steps", "1"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [cost["order"] for cost in report["costs"]] == ["first", "unrolled"]
     assert all(cost["step_seconds"] > 0 and cost["error"] is None for cost in report["costs"])

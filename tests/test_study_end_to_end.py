@@ -79,8 +79,8 @@ def test_tables_hold_every_epoch(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     results = pq.read_table(folder / "results.parquet").to_pandas()
     search = results[results.stage == "search"]
-    assert len(search) == 2 * 2 * 2  # orders x seeds x epochs
-    assert set(search.setting) == {"order=first", "order=unrolled"}
+    assert len(search) == 2 * (2 + 2 + 1)  # seeds x epochs; a random cell takes one
+    assert set(search.setting) == {"method=darts", "method=darts_minus", "method=random"}
     assert search.validation_accuracy.between(0, 1).all()
     retrain = results[results.stage == "retrain"]
     assert retrain.test_accuracy.notna().sum() == 2  # once per seed, in the last epoch
@@ -93,7 +93,7 @@ def test_tables_hold_every_epoch(finished: tuple[Path, str]) -> None:
 def test_genotypes_have_provenance(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     record = json.loads((folder / "genotypes.json").read_text())
-    assert len(record["search"]) == 4
+    assert len(record["search"]) == 6
     winner = Genotype.from_dict(record["winner"]["genotype"])
     best = max(entry["select_score"] for entry in record["search"])
     chosen = [e for e in record["search"] if e["trial"] == record["winner"]["trial"]]
@@ -149,7 +149,7 @@ def test_mlflow_has_one_run_per_trial(finished: tuple[Path, str]) -> None:
 def test_report_is_self_contained(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     page = (folder / "report.html").read_text()
-    assert "order=unrolled" in page
+    assert "method=darts_minus" in page
     assert "<svg" in page or "data:image/png" in page
     assert 'src="http' not in page
     assert 'href="http' not in page

@@ -18,7 +18,7 @@ from darts_ray.cli import run
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = str(REPOSITORY / "configs/quickstart.yaml")
 COMMAND = [sys.executable, "-m", "darts_ray.cli", "search", CONFIG]
-SMALL = ("seeds=[0]", "search.optim.order=first", "search.epochs=1", "search.max_steps=2")
+SMALL = ("seeds=[0]", "search.method=darts", "search.epochs=1", "search.max_steps=2")
 
 
 def command(tmp_path: Path) -> list[str]:
