@@ -37,6 +37,16 @@ class TrackingSection(Model):
     registered_model: str | None = Field(
         None, description="Name in the model registry; default: the study's name."
     )
+    figures: NonNegativeInt | Literal["all"] = Field(
+        12,
+        description="Of how many searches MLflow gets pictures of the cells and of the course of"
+        " the alphas; a resume adds those that are missing.",
+    )
+    system_metrics: bool = Field(
+        False,
+        description="Write every 10 seconds how busy the driver's machine is: CPU, memory, disk,"
+        " network, and GPUs where `nvidia-ml-py` is installed.",
+    )
 
     @field_validator("uri")
     @classmethod

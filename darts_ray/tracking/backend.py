@@ -7,66 +7,25 @@ started again goes on with them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from darts_ray.tracking.registration import Registration
 from darts_ray.tracking.registry import register
+from darts_ray.tracking.runs import CHANGED, Owner, Run, Runs
 from darts_ray.tracking.server import open_client, sqlite_folder
 from darts_ray.tracking.spool import Event, Spool
-
-# A trial's id, or None for the study.
-Owner = str | None
 
 # Limits of one log_batch request (mlflow.utils.validation).
 _METRICS_PER_BATCH = 1000
 _PARAMS_PER_BATCH = 100
 _TAG_LENGTH = 5000
+_DIGEST_LENGTH = 36  # of a dataset
 
 # Without this tag MLflow 3's page opens an experiment in the view for generative AI.
 _KIND, _TRAINING = "mlflow.experimentKind", "custom_model_development"
-
-# Prefix of metrics (numbers) and tags (text) that hold params which changed mid-run.
-_CHANGED = "params/"
-
-
-@dataclass
-class _Run:
-    """What is known of a run on the server.
-
-    Attributes:
-        run_id: MLflow's.
-        status: MLflow's, such as RUNNING.
-        params: values as text; for one that changed mid-run the newest.
-        steps: the last step written, by metric.
-    """
-
-    run_id: str
-    status: str
-    params: dict[str, str] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
-
-    @staticmethod
-    def from_server(run: Any) -> _Run:
-        metrics = run.data.metrics
-        # Every epoch is written together with the metric `epoch`: its last value is their step.
-        steps = dict.fromkeys(metrics, int(metrics.get("epoch", -1)))
-        changed = {
-            name.removeprefix(_CHANGED): str(value)
-            for name, value in {**run.data.tags, **metrics}.items()
-            if name.startswith(_CHANGED)
-        }
-        return _Run(run.info.run_id, run.info.status, {**run.data.params, **changed}, steps)
-
-
-class _Runs(dict[Owner, _Run]):
-    """The study's runs by owner."""
-
-    def __missing__(self, owner: Owner) -> _Run:
-        what = "the study" if owner is None else f"trial {owner}"
-        raise LookupError(f"{what} has no MLflow run: not started, or its run was deleted")
 
 
 class RunStore:
@@ -95,13 +54,15 @@ class RunStore:
         self._load_onnx = load_onnx
         self._client: Any = None
         self._experiment_id = ""
-        self._runs: _Runs | None = None
-        self._handlers: dict[str, Callable[[_Runs, Event], None]] = {
+        self._runs: Runs | None = None
+        self._handlers: dict[str, Callable[[Runs, Event], None]] = {
             "start_study": self._start_study,
             "start_stage": self._start_stage,
             "start_trial": self._start_trial,
             "log_params": self._log_params,
             "log_epochs": self._log_epochs,
+            "log_metrics": self._log_metrics,
+            "log_dataset": self._log_dataset,
             "end": self._end,
             "log_artifact": self._log_artifact,
             "register_onnx": self._register_onnx,
@@ -130,14 +91,14 @@ class RunStore:
             return False
         return True
 
-    def _connect(self) -> _Runs:
+    def _connect(self) -> Runs:
         """Return the study's runs by trial id (None: the study's own run)."""
         if self._client is None:
             self._client = open_client(self._uri)
         if self._runs is None:
             self._experiment_id = self._open_experiment()
-            self._runs = _Runs(
-                (run.data.tags.get("darts.trial_id"), _Run.from_server(run))
+            self._runs = Runs(
+                (run.data.tags.get("darts.trial_id"), Run.from_server(run))
                 for run in self._search_runs()
             )
             self._note_study_run()
@@ -177,7 +138,7 @@ class RunStore:
         if self._runs is not None and None in self._runs:
             self.study_run_id = self._runs[None].run_id
 
-    def _open_run(self, runs: _Runs, owner: Owner, event: Event, tags: Mapping[str, str]) -> _Run:
+    def _open_run(self, runs: Runs, owner: Owner, event: Event, tags: Mapping[str, str]) -> Run:
         """Return the run of a trial or of the study, made now or set to RUNNING again."""
         run = runs.get(owner)
         if run is None:
@@ -188,32 +149,39 @@ class RunStore:
                 run_name=event["name"],
                 tags={"darts.study": self._study, "darts.study_id": study_id, **tags},
             )
-            run = runs[owner] = _Run(created.info.run_id, "RUNNING")
+            run = runs[owner] = Run(created.info.run_id, "RUNNING", started=event["time"])
         elif run.status != "RUNNING":
             self._client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
         return run
 
-    def _start_study(self, runs: _Runs, event: Event) -> None:
-        run = self._open_run(runs, None, event, {})
+    def _start_study(self, runs: Runs, event: Event) -> None:
+        first: dict[str, str] = {}
+        if None not in runs:
+            from mlflow.tracking.context.registry import resolve_tags
+
+            # mlflow.user, mlflow.source.*: of whoever began the study, not of who resumes it
+            first = {**event.get("first_tags", {}), **resolve_tags()}
+        run = self._open_run(runs, None, event, first)
         self._note_study_run()
         self._write_tags(run, event["tags"])
         self._write_params(run, 0, event)
 
-    def _start_stage(self, runs: _Runs, event: Event) -> None:
+    def _start_stage(self, runs: Runs, event: Event) -> None:
         self._write_tags(runs[None], {"darts.stage": event["stage"]})
 
-    def _start_trial(self, runs: _Runs, event: Event) -> None:
-        tags = {"darts.stage": event["stage"], "darts.trial_id": event["trial"]}
+    def _start_trial(self, runs: Runs, event: Event) -> None:
+        tags = {**event.get("tags", {}), "darts.stage": event["stage"]}
+        tags["darts.trial_id"] = event["trial"]
         if None in runs:
             tags["mlflow.parentRunId"] = runs[None].run_id
         run = self._open_run(runs, event["trial"], event, tags)
         self._write_params(run, max(run.steps.get("epoch", 0), 0), event)
 
-    def _log_params(self, runs: _Runs, event: Event) -> None:
+    def _log_params(self, runs: Runs, event: Event) -> None:
         self._write_params(runs[event["trial"]], event["step"], event)
 
-    def _log_epochs(self, runs: _Runs, event: Event) -> None:
+    def _log_epochs(self, runs: Runs, event: Event) -> None:
         """Write the rows of one trial; a step that a metric already has is left alone.
 
         A trial that went back to a checkpoint reports epochs again, with the same values.
@@ -233,7 +201,30 @@ class RunStore:
             self._client.log_batch(run.run_id, metrics=batch)
         run.steps = steps
 
-    def _end(self, runs: _Runs, event: Event) -> None:
+    def _log_metrics(self, runs: Runs, event: Event) -> None:
+        """Write metrics that have no epoch; their step is the age of the run in seconds."""
+        from mlflow.entities import Metric
+
+        run, at = runs[event["trial"]], event["time"]
+        step = max(at - run.started, 0) // 1000
+        metrics = [Metric(name, value, at, step) for name, value in event["metrics"].items()]
+        for start in range(0, len(metrics), _METRICS_PER_BATCH):
+            batch = metrics[start : start + _METRICS_PER_BATCH]
+            self._client.log_batch(run.run_id, metrics=batch)
+
+    def _log_dataset(self, runs: Runs, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        tags = [InputTag("mlflow.data.context", event["context"])]
+        dataset = Dataset(
+            name=event["name"],
+            digest=event["digest"][:_DIGEST_LENGTH],
+            source_type=event["source_type"],
+            source=json.dumps(event["source"]),
+        )
+        self._client.log_inputs(runs[event["trial"]].run_id, [DatasetInput(dataset, tags)])
+
+    def _end(self, runs: Runs, event: Event) -> None:
         """Close a trial's or the study's run."""
         run = runs[event["trial"]]
         if event.get("error"):
@@ -241,14 +232,14 @@ class RunStore:
         self._client.set_terminated(run.run_id, status=event["status"], end_time=event["time"])
         run.status = event["status"]
 
-    def _log_artifact(self, runs: _Runs, event: Event) -> None:
+    def _log_artifact(self, runs: Runs, event: Event) -> None:
         file = self._spool.attachment(event["attachment"])
         if not file.exists():
             raise LookupError(f"{file} is gone from the queue")
         folder = event["folder"] or None
         self._client.log_artifact(runs[event["trial"]].run_id, str(file), folder)
 
-    def _register_onnx(self, runs: _Runs, event: Event) -> None:
+    def _register_onnx(self, runs: Runs, event: Event) -> None:
         if self._load_onnx is None:
             raise LookupError("register_onnx: StudyTracker was made without load_onnx")
         self.versions[event["digest"]] = register(
@@ -262,14 +253,14 @@ class RunStore:
             metadata=event["metadata"],
         )
 
-    def _write_tags(self, run: _Run, tags: Mapping[str, str]) -> None:
+    def _write_tags(self, run: Run, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
         entities = [RunTag(name, str(value)[:_TAG_LENGTH]) for name, value in tags.items()]
         if entities:
             self._client.log_batch(run.run_id, tags=entities)
 
-    def _write_params(self, run: _Run, step: int, event: Event) -> None:
+    def _write_params(self, run: Run, step: int, event: Event) -> None:
         """Write new params; MLflow forbids to change one, so changed numbers become metrics."""
         from mlflow.entities import Metric, Param
 
@@ -281,9 +272,9 @@ class RunStore:
         changed = {k: v for k, v in params.items() if _differs(run.params.get(k), v)}
         numbers = {k: v for k, v in changed.items() if isinstance(v, int | float)}
         if numbers:
-            metrics = [Metric(_CHANGED + k, v, event["time"], step) for k, v in numbers.items()]
+            metrics = [Metric(CHANGED + k, v, event["time"], step) for k, v in numbers.items()]
             self._client.log_batch(run.run_id, metrics=metrics)
-        texts = {_CHANGED + k: str(v) for k, v in changed.items() if k not in numbers}
+        texts = {CHANGED + k: str(v) for k, v in changed.items() if k not in numbers}
         self._write_tags(run, texts)
         run.params.update({name: str(value) for name, value in params.items()})
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from darts_ray.tracking.backend import RunStore
 from darts_ray.tracking.server import brief
@@ -25,6 +27,11 @@ _REFUSALS = (
     "PERMISSION_DENIED",
     "RESOURCE_DOES_NOT_EXIST",
 )
+
+# One queue per folder and process, however many copies of a tracker there are: Ray Tune pickles
+# callbacks together with what they hold.
+_open: dict[Path, Delivery] = {}
+_open_lock = threading.Lock()
 
 
 class Delivery:
@@ -198,3 +205,32 @@ def _merge(group: list[Queued]) -> Iterator[Event]:
         rows.setdefault(event["trial"], []).append(event)
     for trial, events in rows.items():
         yield {"op": "log_epochs", "trial": trial, "rows": events}
+
+
+def delivery_of(folder: Path, make: Callable[[], Delivery]) -> Delivery:
+    """Return the delivery of a queue's folder, made now where this process has none."""
+    with _open_lock:
+        if folder not in _open:
+            _open[folder] = make()
+            atexit.unregister(_close_all)
+            atexit.register(_close_all)
+        return _open[folder]
+
+
+def stop_delivery(folder: Path) -> None:
+    """End the thread of a queue's folder, if there is one."""
+    with _open_lock:
+        delivery = _open.pop(folder, None)
+    if delivery is not None:
+        delivery.stop()
+
+
+def _close_all(timeout_s: float = 30.0) -> None:
+    """Deliver what a program that ends without `close` has left.
+
+    A program that ends before mlflow was loaded is too late for that: Python is shutting down,
+    and the events stay in the queue on disk.
+    """
+    for delivery in list(_open.values()):
+        delivery.flush(timeout_s)
+        delivery.stop()

@@ -43,6 +43,7 @@ class Spool:
         self._delivered = folder / "delivered"
         self._attachments = folder / "attachments"
         self._identity = folder / "study_id"
+        self._notes = folder / "notes.txt"
         self._lock = threading.RLock()
         if not self._identity.exists():
             self.study_id = uuid.uuid4().hex
@@ -73,6 +74,16 @@ class Spool:
         line = json.dumps(event, default=str) + "\n"
         with self._lock, self._events.open("ab") as file:
             file.write(line.encode())
+
+    def note(self, what: str) -> bool:
+        """Remember a line as long as this folder exists; return whether it is new."""
+        with self._lock:
+            known = self._notes.read_text("utf-8") if self._notes.exists() else ""
+            if what in known.splitlines():
+                return False
+            with self._notes.open("a", encoding="utf-8") as file:
+                file.write(f"{what}\n")
+            return True
 
     def attach(self, source: Path | bytes, name: str) -> str:
         """Keep the content until it is delivered, whatever becomes of the source.

@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import logging
-import math
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from darts_ray.tracking.backend import RunStore
-from darts_ray.tracking.delivery import Delivery
+from darts_ray.tracking.delivery import Delivery, delivery_of, stop_delivery
+from darts_ray.tracking.names import METRICS, finite, flatten
 from darts_ray.tracking.registration import Registration
 from darts_ray.tracking.server import resolve_uri
 from darts_ray.tracking.spool import Spool
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
-METRICS = frozenset(
-    {
-        "train_loss",
-        "train_accuracy",
-        "valid_loss",
-        "validation_loss",
-        "validation_accuracy",
-        "validation_top5",
-        "validation_perplexity",
-        "test_loss",
-        "test_accuracy",
-        "test_top5",
-        "test_perplexity",
-        "select_score",
-        "weight_lr",
-        "lr",
-        "drop_path",
-        "grad_norm",
-        "num_skip",
-        "num_parameters",
-        "multiply_adds",
-        "dominant_eigenvalue",
-        "true_accuracy_cifar10",
-        "true_accuracy_cifar100",
-        "true_accuracy_imagenet16-120",
-        "seconds",
-        "samples_per_second",
-        "peak_memory_bytes",
-    }
-)
-
 logger = logging.getLogger("darts_ray.tracking")
-
-# One queue per folder and process, however many copies of a tracker there are: Ray Tune pickles
-# callbacks together with what they hold.
-_deliveries: dict[Path, Delivery] = {}
-_deliveries_lock = threading.Lock()
 
 
 class StudyTracker:
@@ -102,20 +64,75 @@ class StudyTracker:
         return self._delivery.store.study_run_id
 
     def start_study(
-        self, params: Mapping[str, Any], tags: Mapping[str, str] | None = None
+        self,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        *,
+        first_tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Open the study's run, or take it up again; nested params become dotted names."""
-        flat = dict(_flatten(params))
-        self._put("start_study", name=self._study, params=flat, tags=dict(tags or {}))
+        """Open the study's run, or take it up again.
+
+        Args:
+            params: nested ones become dotted names.
+            tags: written now.
+            first_tags: written where the run is new; users may change them later.
+        """
+        flat, first = dict(flatten(params)), dict(first_tags or {})
+        self._put(
+            "start_study", name=self._study, params=flat, tags=dict(tags or {}), first_tags=first
+        )
+
+    def log_dataset(
+        self,
+        name: str,
+        digest: str,
+        source_type: str,
+        source: Mapping[str, Any],
+        *,
+        context: str = "training",
+    ) -> None:
+        """Note on the study's run which data it works on; once, however often this is called.
+
+        Args:
+            name: such as `cifar10`.
+            digest: identifies the content; MLflow keeps 36 characters.
+            source_type: one of MLflow's, such as `local`.
+            source: what MLflow's source of that type consists of, such as `{"uri": ...}`.
+            context: what the data are used for.
+        """
+        self._put(
+            "log_dataset",
+            trial=None,
+            name=name,
+            digest=digest,
+            source_type=source_type,
+            source=dict(source),
+            context=context,
+        )
+
+    def log_study(self, metrics: Mapping[str, float]) -> None:
+        """Write numbers of the whole study; the step is the age of its run in seconds.
+
+        Written again, a number has its newest value, and its history shows the earlier ones.
+        """
+        known = {name: finite(value) for name, value in metrics.items()}
+        self._put("log_metrics", trial=None, metrics=known)
 
     def start_stage(self, stage: str) -> None:
         """Note on the study's run which stage is running (tag `darts.stage`)."""
         self._put("start_stage", stage=stage)
 
-    def start_trial(self, stage: str, trial_id: str, name: str, params: Mapping[str, Any]) -> None:
-        """Open a trial's run, or take it up again; nested params become dotted names."""
-        flat = dict(_flatten(params))
-        self._put("start_trial", trial=trial_id, stage=stage, name=name, params=flat)
+    def start_trial(
+        self,
+        stage: str,
+        trial_id: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Open a trial's run with these tags, or take it up; nested params become dotted names."""
+        flat, given = dict(flatten(params)), dict(tags or {})
+        self._put("start_trial", trial=trial_id, stage=stage, name=name, params=flat, tags=given)
 
     def log_params(self, trial_id: str, epoch: int, params: Mapping[str, Any]) -> None:
         """Write what changed mid-run (PBT): numbers as metrics `params/<name>` at that epoch.
@@ -123,7 +140,7 @@ class StudyTracker:
         MLflow forbids to change a param. Params that have their known value are not written, so
         the whole configuration may be passed; text goes into a tag `params/<name>`.
         """
-        self._put("log_params", trial=trial_id, step=epoch, params=dict(_flatten(params)))
+        self._put("log_params", trial=trial_id, step=epoch, params=dict(flatten(params)))
 
     def log_epoch(self, trial_id: str, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Write the known scalars among a trial's results, with step = epoch.
@@ -132,8 +149,7 @@ class StudyTracker:
         checkpoint are not written again.
         """
         known = {
-            # MLflow would store an infinity as the largest float, which ruins the chart's axis.
-            name: float(value) if math.isfinite(value) else math.nan
+            name: finite(value)
             for name, value in metrics.items()
             if name in self._metrics and isinstance(value, int | float)
         }
@@ -216,11 +232,12 @@ class StudyTracker:
     def close(self, timeout_s: float = 60.0) -> bool:
         """Flush, then stop the thread; what is left is written when the folder is opened again."""
         delivered = self.flush(timeout_s)
-        with _deliveries_lock:
-            delivery = _deliveries.pop(self._folder, None)
-        if delivery is not None:
-            delivery.stop()
+        stop_delivery(self._folder)
         return delivered
+
+    def is_new(self, what: str) -> bool:
+        """Whether this is asked for the first time since the queue exists, also over resumes."""
+        return self._delivery.spool.note(what)
 
     @property
     def study_id(self) -> str:
@@ -234,14 +251,12 @@ class StudyTracker:
 
     @property
     def _delivery(self) -> Delivery:
-        with _deliveries_lock:
-            if self._folder not in _deliveries:
-                spool = Spool(self._folder)
-                store = RunStore(self.uri, self._experiment, self._study, spool, self._load_onnx)
-                _deliveries[self._folder] = Delivery(spool, store)
-                atexit.unregister(_close_all)
-                atexit.register(_close_all)
-            return _deliveries[self._folder]
+        def make() -> Delivery:
+            spool = Spool(self._folder)
+            store = RunStore(self.uri, self._experiment, self._study, spool, self._load_onnx)
+            return Delivery(spool, store)
+
+        return delivery_of(self._folder, make)
 
     def _put(self, op: str, **values: Any) -> None:
         # MLflow wants milliseconds. The time is taken now: a metric that is written late or twice
@@ -268,24 +283,3 @@ class StudyTracker:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _close_all(timeout_s: float = 30.0) -> None:
-    """Deliver what a program that ends without `close` has left.
-
-    A program that ends before mlflow was loaded is too late for that: Python is shutting down,
-    and the events stay in the queue on disk.
-    """
-    for delivery in list(_deliveries.values()):
-        delivery.flush(timeout_s)
-        delivery.stop()
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield scalars by dotted name; other leaves as text."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            is_scalar = isinstance(value, str | int | float) and not isinstance(value, bool)
-            yield f"{prefix}{key}", value if is_scalar else str(value)

@@ -32,7 +32,8 @@ from darts_ray.study.run.admission import admit
 from darts_ray.study.run.changes import changed_config
 from darts_ray.study.run.recovery import bring_up_to_date
 from darts_ray.study.run.stages import StageRunner
-from darts_ray.study.run.tracked import deliver_again, identify, open_tracker, tracked
+from darts_ray.study.run.tracked.opening import identify, open_tracker, tracked
+from darts_ray.study.run.tracked.writing import deliver_again
 from darts_ray.tune import preflight, start_ray
 
 
@@ -136,7 +137,7 @@ def run_study(
             )
         is_lost = tracker is not None and identify(tracker, provenance)
         write_study_file(folder, config, provenance)
-        stack.enter_context(tracked(tracker, config))
+        stack.enter_context(tracked(tracker, config, provenance))
         runner = StageRunner(load_study(folder), data, tracker=tracker, quiet=quiet, say=say)
         if tracker is not None and is_lost:
             deliver_again(tracker, load_study(folder))

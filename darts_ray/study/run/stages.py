@@ -36,7 +36,13 @@ from darts_ray.study.report.page import write_report
 from darts_ray.study.run.exporting import export_network
 from darts_ray.study.run.keeping import Keeper
 from darts_ray.study.run.registering import registration_of
-from darts_ray.study.run.tracked import log_figures, log_true_accuracies, log_weights, settled
+from darts_ray.study.run.tracked.results import study_metrics
+from darts_ray.study.run.tracked.writing import (
+    log_figures,
+    log_true_accuracies,
+    log_weights,
+    settled,
+)
 from darts_ray.tracking import StudyTracker
 from darts_ray.tune import (
     LiveView,
@@ -112,6 +118,9 @@ class StageRunner:
         }[stage]()
         if stage not in TRAINING_STAGES:
             self._kept.note_time(stage, time.monotonic() - started, finished=True)
+        if self._tracker is not None:
+            rows = self._kept.results.to_pandas()
+            self._tracker.log_study(study_metrics(self.config, self.record, rows))
 
     def _search(self) -> None:
         trials = search_trials(self.config, self.record.aliases)
@@ -133,8 +142,7 @@ class StageRunner:
         # why: also before a select stage, so that a study without any finished search ends here
         winner = entries.choose_winner(self.record.search, self._measure, selected=False)
         self._kept.finish("search", winner if self.config.select is None else None)
-        if self._tracker is not None:
-            log_figures(self._tracker, self.record, read_alphas(self.folder))
+        self._draw()
 
     def _benchmark(self) -> None:
         self._need("search")
@@ -216,6 +224,7 @@ class StageRunner:
         if self._tracker is not None and self.record.export is not None:
             exported = settled(self._tracker, self.folder, self.config, self.record.export)
             self._kept.change(export=exported)
+        self._draw()  # here too, as a finished search may be asked for more figures
         self._kept.note_time("report", 0.0, finished=True)
         place = write_report(self.folder.uri)
         self._say(f"report: {place}")
@@ -223,6 +232,11 @@ class StageRunner:
             for name in (STUDY_FILE, RECORD_FILE, RESULTS_FILE, ALPHAS_FILE, REPORT_FILE):
                 if self.folder.has(name):
                     self._tracker.log_artifact(None, name, self.folder.read_bytes(name))
+
+    def _draw(self) -> None:
+        if self._tracker is not None:
+            alphas = read_alphas(self.folder)
+            log_figures(self._tracker, self.config, self.record, alphas)
 
     def _train(
         self,

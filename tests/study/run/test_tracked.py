@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import mlflow.data
 import pytest
 
 from darts_ray.export import ModelMetadata, load_proto
@@ -15,8 +16,11 @@ from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import RetrainEntry
 from darts_ray.study.files.study import read_study_file
 from darts_ray.study.run.registering import register_files
-from darts_ray.study.run.tracked import TRACKING_FOLDER, settled
+from darts_ray.study.run.tracked.opening import TRACKING_FOLDER
+from darts_ray.study.run.tracked.results import study_metrics
+from darts_ray.study.run.tracked.writing import settled
 from darts_ray.tracking import Registration, StudyTracker, sqlite_uri
+from tests.study.fabricated import finished_image_study
 from tests.study.run.conftest import FakeRay, tiny
 from tests.tracking.test_tracker import small_model
 
@@ -135,3 +139,95 @@ def test_configuration_goes_before_environment_and_that_before_the_default(
         # opens in the view for model training and not in that for generative AI
         assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def only_run(folder: Path, name: str = "tiny") -> mlflow.entities.Run:
+    client = mlflow.MlflowClient(sqlite_uri(folder))
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    (run,) = client.search_runs(
+        [experiment.experiment_id],
+        "tags.`darts.dataset` = 'digits' and tags.`darts.method` = 'darts'",
+    )
+    return run
+
+
+def test_a_studys_run_has_results_origin_data_and_what_the_machine_did(
+    tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "c0ffee" * 6 + "c0ff"
+    monkeypatch.setattr("darts_ray.study.run.tracked.origin._commit", lambda: commit)
+    config = tiny(tmp_path, tracking={"system_metrics": True, "figures": 0})
+    # the stand-in for Ray leaves no weights, which a retraining gives to its run
+    folder = run_study(config, stages=("search", "select")).folder
+    run = only_run(tmp_path)
+    study = load_study(folder)
+    expected = study_metrics(study.config, study.record, study.results.to_pandas())
+    assert "darts/select_accuracy_mean" in expected
+    assert {name: run.data.metrics[name] for name in expected} == pytest.approx(expected)
+    assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} <= set(
+        run.data.metrics
+    )
+    tags = run.data.tags
+    assert tags["mlflow.source.type"] == "LOCAL"
+    assert {"mlflow.source.name", "mlflow.user", "darts.version"} <= set(tags)
+    assert "digits" in tags["mlflow.note.content"]
+    (given,) = run.inputs.dataset_inputs
+    assert given.dataset.name == "digits"
+    assert study.provenance["data_fingerprint"].startswith(given.dataset.digest)
+    assert mlflow.data.get_source(given).to_dict() == {"tags": {"darts.dataset": "digits"}}
+
+    client = mlflow.MlflowClient(sqlite_uri(tmp_path))
+    client.set_tag(run.info.run_id, "mlflow.note.content", "mine")
+    resume_study(folder, stages=("select", "report"))
+    again = only_run(tmp_path)
+    assert again.info.run_id == run.info.run_id
+    assert again.data.tags["mlflow.note.content"] == "mine"
+    assert len(again.inputs.dataset_inputs) == 1
+
+
+def test_results_are_those_of_the_tables(tmp_path: Path) -> None:
+    study = load_study(finished_image_study(tmp_path))
+    metrics = study_metrics(study.config, study.record, study.results.to_pandas())
+    # select scores 0.9 + 0.01 i + 0.002 s of cells 2, 3 and 4 (seeds 0 and 1 averaged)
+    assert metrics["order:unrolled/select_accuracy_mean"] == pytest.approx(0.931)
+    assert metrics["order:unrolled/select_accuracy_sd"] == pytest.approx(0.01)
+    assert metrics["order:unrolled/select_accuracy_best"] == pytest.approx(0.941)
+    assert (metrics["order:first/seeds"], metrics["order:unrolled/seeds"]) == (2, 3)
+    assert metrics["test_accuracy_mean"] == pytest.approx(0.975)
+    assert metrics["test_accuracy_sd"] == pytest.approx(0.00707107)
+    assert metrics["num_failed"] == 1
+    assert metrics["onnx_max_difference"] == 2.4e-6
+    # 5 searches of 8 epochs, 1.5 s each, on one CPU
+    assert metrics["cpu_hours"] == pytest.approx(5 * 8 * 1.5 / 3600)
+    assert metrics["gpu_hours"] == 0
+
+
+def test_figures_of_all_searches_on_demand_and_each_once(tmp_path: Path, ray: FakeRay) -> None:
+    def pictures() -> dict[str, int]:
+        client = mlflow.MlflowClient(sqlite_uri(tmp_path))
+        experiment = client.get_experiment_by_name("tiny")
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id])
+        return {
+            run.data.tags["darts.trial_id"]: len(client.list_artifacts(run.info.run_id))
+            for run in runs
+            if "darts.trial_id" in run.data.tags
+        }
+
+    folder = run_study(tiny(tmp_path, tracking={"figures": 1}), stages=("search",)).folder
+    shutil.rmtree(Path(folder, TRACKING_FOLDER))  # makes the runs of trials, which no Ray made
+    resume_study(folder, overrides=("tracking.figures=1",), stages=("search", "report"))
+    assert sorted(pictures().values()) == [0, 4]
+    drawn: list[str] = []
+
+    def draw(genotype: object, cell: str) -> str:
+        drawn.append(cell)
+        return "<svg/>"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("darts_ray.study.run.tracked.writing.draw_cell", draw)
+        for _ in range(2):
+            resume_study(folder, overrides=("tracking.figures=all",), stages=("search", "report"))
+    assert sorted(pictures().values()) == [4, 4]
+    assert sorted(drawn) == ["normal", "reduce"]

@@ -9,22 +9,14 @@ the study's writes once more what the tables hold; steps that are there already 
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from darts_ray.config import StudyConfig
-from darts_ray.errors import ConfigError
-from darts_ray.export import load_proto
+from darts_ray.space import fingerprint
 from darts_ray.study.files.exported import Exported
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import Record
@@ -33,79 +25,9 @@ from darts_ray.study.files.tables import KEYS, alphas_of
 from darts_ray.study.report.cell_drawing import draw_cell
 from darts_ray.study.report.figures import alpha_history
 from darts_ray.study.run.exporting import NETWORK_FILE
-from darts_ray.tracking import Registration, StudyTracker, named_uri, sqlite_uri
+from darts_ray.tracking import Registration, StudyTracker
 
-TRACKING_FOLDER = ".tracking"
-"""Where inside a local study folder what MLflow has not yet received is kept."""
-MAX_FIGURES = 12
-"""Searches whose cells and alphas are drawn for the tracking server; a picture takes a while."""
 WAITING = "(waiting)"
-
-logger = logging.getLogger("darts_ray.study")
-
-
-def open_tracker(config: StudyConfig, folder: StudyFolder) -> StudyTracker | None:
-    """Return the study's tracker, which does nothing before it is used.
-
-    Raises:
-        ConfigError: the default SQLite file is not possible.
-    """
-    section = config.tracking
-    if not section.enabled:
-        return None
-    uri = named_uri(section.uri)
-    if uri is None:
-        if not folder.is_local:
-            raise ConfigError(
-                "tracking.uri: the default, an SQLite file in the output folder, needs a local"
-                f" output and not {config.output}. Name a tracking server, or set"
-                " tracking.enabled=false."
-            )
-        uri = sqlite_uri(Path(config.output))
-    if folder.is_local:
-        queue = Path(folder.child(TRACKING_FOLDER))
-    else:
-        digest = hashlib.sha256(folder.uri.encode()).hexdigest()[:16]
-        queue = Path.home() / ".cache" / "darts_ray" / "tracking" / digest
-    experiment = section.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.name
-    return StudyTracker(uri, experiment, config.name, queue, load_onnx=load_proto)
-
-
-@contextmanager
-def tracked(tracker: StudyTracker | None, config: StudyConfig) -> Iterator[None]:
-    """Open the study's run while the block runs, and close it as the block ends."""
-    if tracker is None:
-        yield
-        return
-    with suppress(ImportError):
-        # why: matplotlib looks into it where it is loaded, and a figure that is drawn while
-        # mlflow's thread loads it fails
-        import_module("IPython")
-    tracker.start_study(config.model_dump(mode="json", exclude_none=True))
-    try:
-        yield
-        tracker.end_study("FINISHED")
-    except KeyboardInterrupt:
-        tracker.end_study("KILLED")
-        raise
-    except BaseException:
-        tracker.end_study("FAILED")
-        raise
-    finally:
-        if not tracker.close():
-            logger.warning(
-                "MLflow at %s has not received everything yet; `darts-ray resume` delivers the"
-                " rest when it is back",
-                tracker.uri,
-            )
-
-
-def identify(tracker: StudyTracker, provenance: dict[str, Any]) -> bool:
-    """Give tracker and provenance the same study id; return whether the queue is another one."""
-    known = str(provenance.setdefault("study_id", tracker.study_id))
-    is_lost = tracker.study_id != known
-    tracker.study_id = known
-    return is_lost
 
 
 def deliver_again(tracker: StudyTracker, study: Study) -> None:
@@ -136,9 +58,14 @@ def log_true_accuracies(tracker: StudyTracker, rows: pa.Table) -> None:
         tracker.log_epoch(f"search/{row['trial']}", row["epoch"], known)
 
 
-def log_figures(tracker: StudyTracker, record: Record, alphas: pa.Table) -> None:
-    """Give the tracked searches pictures of their cells and alphas."""
-    for entry in record.search[:MAX_FIGURES]:
+def log_figures(
+    tracker: StudyTracker, config: StudyConfig, record: Record, alphas: pa.Table
+) -> None:
+    """Give the tracked searches pictures of their cells and alphas, unless they have them."""
+    number = config.tracking.figures
+    for entry in record.search[: None if number == "all" else number]:
+        if not tracker.is_new(f"figures {entry.trial} {fingerprint(entry.genotype)}"):
+            continue
         rows = alphas_of(alphas, entry.trial)
         for cell in entry.genotype.cells:
             trial = f"search/{entry.trial}"

@@ -1,0 +1,1 @@
+"""What a study tells the tracking server."""
