@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import (
-    ASHAScheduler,
     FIFOScheduler,
     PopulationBasedTraining,
     TrialScheduler,
@@ -17,6 +16,7 @@ from ray.tune.search import Searcher
 from darts_ray.config import Axis, StudyConfig
 from darts_ray.config.sections import MUTABLE
 from darts_ray.errors import ConfigError
+from darts_ray.tune.rungs import RememberingASHA
 
 
 def axes_to_domains(axes: Mapping[str, Axis], *, grid_as_choice: bool = False) -> dict[str, Any]:
@@ -41,17 +41,24 @@ def objective(study: StudyConfig) -> tuple[str, str]:
     return ("validation_perplexity", "min") if text else ("validation_accuracy", "max")
 
 
-def make_scheduler(study: StudyConfig, epochs: int) -> TrialScheduler:
+def make_scheduler(
+    study: StudyConfig,
+    epochs: int,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> TrialScheduler:
     """Return the scheduler of the search stage.
 
     Args:
         study: names it, its axes and its intervals.
         epochs: of one trial; ASHA's own default would cut trials at 100.
+        histories: metrics per epoch that trials have from before a resume, by trial.
     """
     metric, mode = objective(study)
     if study.tune.scheduler == "asha":
         grace = min(study.tune.grace_period, epochs)
-        return ASHAScheduler(metric=metric, mode=mode, max_t=epochs, grace_period=grace)
+        return RememberingASHA(
+            histories or {}, metric=metric, mode=mode, max_t=epochs, grace_period=grace
+        )
     if study.tune.scheduler == "fifo":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     axes = {name: axis for name, axis in study.search_axes().items() if name in MUTABLE}

@@ -137,7 +137,9 @@ def _make_tuner(
         tune.with_resources(trainable, _granted(stage, study)),
         tune_config=tune.TuneConfig(
             search_alg=queue,
-            scheduler=make_scheduler(study, queue.epochs) if stage == SEARCH else None,
+            scheduler=make_scheduler(study, queue.epochs, queue.histories)
+            if stage == SEARCH
+            else None,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

@@ -43,7 +43,7 @@ def trial(**config: Any) -> Any:
 
 def test_a_restart_is_no_second_run_and_changed_values_are_told() -> None:
     recorder = Recorder()
-    callback = MLflowStudyCallback(recorder, "search")  # type: ignore[arg-type]
+    callback = MLflowStudyCallback(tracker=recorder)  # type: ignore[arg-type]
     one = trial(xi=1)
     callback.log_trial_start(one)
     result = {"epoch": 1, "training_iteration": 1, "train_loss": 2.0}
@@ -66,7 +66,7 @@ def test_a_restart_is_no_second_run_and_changed_values_are_told() -> None:
 
 def test_failed_and_interrupted_trials_are_closed_as_such() -> None:
     recorder = Recorder()
-    callback = MLflowStudyCallback(recorder, "search")  # type: ignore[arg-type]
+    callback = MLflowStudyCallback(tracker=recorder)  # type: ignore[arg-type]
     failed, interrupted = trial(), trial()
     interrupted.trial_id = "u"
     callback.log_trial_start(failed)
@@ -98,7 +98,7 @@ def test_interrupted_and_resumed_trials_have_one_run_each(tmp_path: Path, local_
             study,
             str(tmp_path / "study"),
             resume=resume,
-            callbacks=[MLflowStudyCallback(tracker, "search")],
+            callbacks=[MLflowStudyCallback(tracker=tracker)],
         )
         assert tracker.close(timeout_s=200)
         (tmp_path / "fail-1").unlink(missing_ok=True)
@@ -128,7 +128,7 @@ def test_a_dead_server_stops_nothing(tmp_path: Path, local_ray: None) -> None:
         study,
         str(tmp_path / "study"),
         resume=False,
-        callbacks=[MLflowStudyCallback(tracker, "search")],
+        callbacks=[MLflowStudyCallback(tracker=tracker)],
     )
     assert outcome.status == "done"
     assert not tracker.close(timeout_s=1)

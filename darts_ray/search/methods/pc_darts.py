@@ -8,8 +8,8 @@ Operations see the first K-th of the channels only; the betas (1e-3 * N(0, 1), t
 alphas) make up for the noise that comes with it. Alphas and betas are first trained after 30 % of
 the epochs. The paper's further settings are batch 256, weight_lr 0.1 to 0, alpha_lr 6e-4.
 
-Conv cells whose channels K divides; first order and unrolled. About 1/K of the memory and less
-than half of the time of first-order DARTS.
+Conv cells whose channels K divides; first order and unrolled. Half of the memory and of the
+time of first-order DARTS with K = 4 on a CPU.
 """
 
 from __future__ import annotations

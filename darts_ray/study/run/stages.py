@@ -250,7 +250,11 @@ class StageRunner:
         resume = self.folder.has(stage)
         self._kept.begin(stage, len(trials))
         view = LiveView(stage, len(trials), epochs, quiet=self._quiet, on_message=self._say)
-        tracked = [] if self._tracker is None else [MLflowStudyCallback(self._tracker, stage)]
+        tracked = (
+            []
+            if self._tracker is None
+            else [MLflowStudyCallback(tracker=self._tracker, stage=stage)]
+        )
         started = time.monotonic()
         try:
             outcomes = run_trials(

@@ -68,6 +68,11 @@ class TrialList(SearchAlgorithm):
         """Epochs of the longest trial."""
         return max(int(spec.config.get("epochs", 1)) for spec in self._specs)
 
+    @property
+    def histories(self) -> dict[str, tuple[dict[str, Any], ...]]:
+        """Metrics per epoch that trials have from before a resume, by name."""
+        return {name: folder.history for name, folder in self._folders.items()}
+
     def add_configurations(self, experiments: Any) -> None:
         """Note the experiment that the trials belong to."""
         (self._experiment,) = experiments
