@@ -57,7 +57,11 @@ def make_scheduler(
     if study.tune.scheduler == "asha":
         grace = min(study.tune.grace_period, epochs)
         return RememberingASHA(
-            histories or {}, metric=metric, mode=mode, max_t=epochs, grace_period=grace
+            histories=histories or {},
+            metric=metric,
+            mode=mode,
+            max_t=epochs,
+            grace_period=grace,
         )
     if study.tune.scheduler == "fifo":
         return FIFOScheduler()  # type: ignore[no-untyped-call]

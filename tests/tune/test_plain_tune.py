@@ -10,7 +10,6 @@ from typing import Any
 import mlflow
 import pytest
 from ray import tune
-from ray.tune.schedulers import HyperBandScheduler
 
 from darts_ray.errors import ConfigError
 from darts_ray.tracking import sqlite_uri
@@ -67,7 +66,7 @@ def test_a_restored_run_repeats_nothing(tmp_path: Path, local_ray: None) -> None
     )
     assert tuner.fit().num_errors == 1
     (tmp_path / "fail-1").unlink()
-    restored = tune.Tuner.restore(str(tmp_path / "plain"), StubTrainable, restart_errored=True)
+    restored = tune.Tuner.restore(str(tmp_path / "plain"), StubTrainable, resume_errored=True)
     results = restored.fit()
     assert results.num_errors == 0
     assert len(results.get_dataframe()) == 2
@@ -75,25 +74,6 @@ def test_a_restored_run_repeats_nothing(tmp_path: Path, local_ray: None) -> None
     (parent,), children = runs_of(tmp_path, "plain")
     assert parent.info.status == "FINISHED"
     assert [run.info.status for run in children] == ["FINISHED"] * 2
-
-
-def test_trials_pause_and_go_on_under_hyperband(tmp_path: Path, local_ray: None) -> None:
-    results = tune.Tuner(
-        StubTrainable,
-        param_space=space(tmp_path, epochs=9, seeds=4),
-        tune_config=tune.TuneConfig(
-            metric="validation_accuracy",
-            mode="max",
-            scheduler=HyperBandScheduler(time_attr="epoch", max_t=9, reduction_factor=3),
-        ),
-        run_config=tune.RunConfig(name="bands", storage_path=str(tmp_path)),
-    ).fit()
-    assert results.num_errors == 0
-    ran = [epochs_run(tmp_path, seed) for seed in range(4)]
-    assert max(len(epochs) for epochs in ran) == 9  # the best one runs to its end
-    assert min(len(epochs) for epochs in ran) < 9
-    for epochs in ran:  # a pause repeats nothing
-        assert epochs == list(range(1, len(epochs) + 1))
 
 
 def test_a_tracker_decides_alone() -> None:

@@ -13,6 +13,7 @@ from ray.tune.schedulers import (
 from ray.tune.search.sample import Categorical, Float
 
 from darts_ray.tune import axes_to_domains, search_space
+from darts_ray.tune.rungs import RememberingASHA
 from darts_ray.tune.search_space import (
     get_dotted,
     keep_schedule_valid,
@@ -66,11 +67,11 @@ def recorded(
 
 
 def test_asha_lets_long_trainings_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = recorded("ASHAScheduler", ASHAScheduler, monkeypatch)
+    given = recorded("RememberingASHA", RememberingASHA, monkeypatch)
     scheduler = make_scheduler(study(tune={"scheduler": "asha", "grace_period": 7}), 300)
     assert isinstance(scheduler, ASHAScheduler)
     judged = {"metric": "validation_accuracy", "mode": "max"}
-    assert given == [{**judged, "max_t": 300, "grace_period": 7}]
+    assert given == [{**judged, "max_t": 300, "grace_period": 7, "histories": {}}]
     assert isinstance(make_scheduler(study(), 300), FIFOScheduler)
 
 
