@@ -8,16 +8,6 @@ from pydantic import Field, model_validator
 
 from darts_ray.config.base import Model, NonNegativeFloat, NonNegativeInt, PositiveInt, Seed
 
-IMAGE_SOURCES = (
-    "digits",
-    "cifar10",
-    "cifar100",
-    "svhn",
-    "fashion_mnist",
-    "mnist",
-    "parquet",
-    "image_folder",
-)
 TEXT_SOURCES = ("english", "text")
 
 
