@@ -132,7 +132,7 @@ def assess(
             replace(item, verdict="no verdict: searches were stopped early")
             for item in comparisons
         )
-    eigenvalues = _last_eigenvalues(results)
+    eigenvalues = last_eigenvalues(results)
     settings = tuple(
         _setting(
             setting,
@@ -243,7 +243,8 @@ def _setting(
     )
 
 
-def _last_eigenvalues(results: pd.DataFrame) -> dict[str, float]:
+def last_eigenvalues(results: pd.DataFrame) -> dict[str, float]:
+    """Return the last dominant eigenvalue that each search measured, by trial."""
     if "dominant_eigenvalue" not in results.columns:
         return {}
     rows = results[(results["stage"] == "search") & results["dominant_eigenvalue"].notna()]

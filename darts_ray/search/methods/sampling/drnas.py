@@ -9,7 +9,7 @@ PC-DARTS without its betas. The progressive search of the paper, which prunes op
 rebuilds the network in between, is left out.
 
 Every space without partial channels, conv cells with; first order and unrolled. Costs what
-first-order DARTS does, about half of its time and memory with four partial channels.
+first-order DARTS does, and less with partial channels.
 """
 
 from __future__ import annotations

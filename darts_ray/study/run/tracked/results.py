@@ -12,6 +12,7 @@ from darts_ray.study.files.entries import scores_of_searches
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import NO_AXIS, TRAINING_STAGES, Record, SearchEntry
 from darts_ray.study.plan.settings import searches_of
+from darts_ray.study.report.robustness import last_eigenvalues
 from darts_ray.tracking import metric_groups
 
 ALL_FULL = ("fifo", "pbt")
@@ -61,7 +62,7 @@ def _settings(config: StudyConfig, record: Record, results: pd.DataFrame) -> dic
     measure = Measure.of(config.data)
     retrained = record.retrain if config.judges_each else ()
     tested = scores_of_searches(counted, retrained, measure.test)
-    eigenvalues = _last_eigenvalues(results)
+    eigenvalues = last_eigenvalues(results)
     metrics: dict[str, float] = {}
     for setting, group in _groups(config, counted).items():
         entries = [entry for entry in counted if entry.setting == setting]
@@ -101,14 +102,6 @@ def _spread(name: str, values: Sequence[float], measure: Measure) -> Iterator[tu
         yield f"{name}_best", measure.best(values)
     if len(values) > 1:
         yield f"{name}_sd", stdev(values)
-
-
-def _last_eigenvalues(results: pd.DataFrame) -> dict[str, float]:
-    if "dominant_eigenvalue" not in results.columns:
-        return {}
-    rows = results[(results["stage"] == "search") & results["dominant_eigenvalue"].notna()]
-    last = rows.sort_values("epoch").groupby("trial")["dominant_eigenvalue"].last()
-    return {str(trial): float(value) for trial, value in last.items()}
 
 
 def _hours(config: StudyConfig, results: pd.DataFrame) -> dict[str, float]:
