@@ -29,7 +29,7 @@ TEXT_SEARCH: Mapping[str, Any] = {
 """Of the search on Penn Treebank; the learning rate is constant."""
 
 TEXT_TRAINING: Mapping[str, Any] = {
-    "network": {"kind": "recurrent"},
+    "network": {"kind": "recurrent", "dropout": {"word": 0.1}},
     "epochs": 8000,
     "batch_size": 64,
     "eval_batch_size": 10,
@@ -45,6 +45,9 @@ TEXT_TRAINING: Mapping[str, Any] = {
     },
 }
 """Of the training on Penn Treebank; it ends when it no longer improves."""
+
+CIFAR_TRAINING: Mapping[str, Any] = {"network": {"kind": "conv"}, "augment": {"cutout": 16}}
+"""Of the training on CIFAR-10, where it differs from a section's own defaults."""
 
 IMAGENET_TRAINING: Mapping[str, Any] = {
     "network": {"kind": "conv", "channels": 48, "layers": 14, "drop_path": 0.0},
@@ -65,7 +68,7 @@ IMAGENET_TRAINING: Mapping[str, Any] = {
 }
 """Of the transfer to ImageNet in the mobile setting."""
 
-_CONV: Mapping[str, Any] = {"network": {"kind": "conv"}}
+_CONV_SEARCH: Mapping[str, Any] = {"network": {"kind": "conv"}}
 
 
 def complete_search(values: object) -> object:
@@ -73,7 +76,7 @@ def complete_search(values: object) -> object:
     if not isinstance(values, Mapping):
         return values
     if not _is_text(values):
-        return _merge(_CONV, values)
+        return _merge(_CONV_SEARCH, values)
     complete = _merge(TEXT_SEARCH, values)
     if isinstance(complete["optim"], dict):  # the schedule is constant at any rate
         rate = complete["optim"]["weight_lr"]
@@ -89,7 +92,7 @@ def complete_training(values: object) -> object:
         return _merge(TEXT_TRAINING, values)
     network = given_values(values.get("network"))
     style = network.get("style") if isinstance(network, Mapping) else None
-    return _merge(IMAGENET_TRAINING if style == "imagenet" else _CONV, values)
+    return _merge(IMAGENET_TRAINING if style == "imagenet" else CIFAR_TRAINING, values)
 
 
 def given_values(section: object) -> object:

@@ -64,6 +64,24 @@ def test_what_is_given_takes_precedence() -> None:
     assert (search.optim.momentum, search.optim.grad_clip) == (0.5, 0.25)
 
 
+def test_what_a_section_leaves_out_is_the_recipe_s() -> None:
+    """Defaults below a section that is given in part are the recipe's as well."""
+    images = RetrainConfig.model_validate({"augment": {"crop_padding": 2}})
+    assert (images.augment.crop_padding, images.augment.cutout) == (2, 16)
+    stem = RetrainConfig.model_validate({**STEM, "augment": {"crop_padding": 2}})
+    assert (stem.augment.random_resized_crop, stem.augment.cutout) == (True, 0)
+    network = {"dropout": {"hidden": 0.1}}
+    text = RetrainConfig.model_validate({**RECURRENT, "network": network})
+    assert isinstance(text.network, RecurrentNetworkConfig)
+    assert (text.network.dropout.hidden, text.network.dropout.word) == (0.1, 0.1)
+    study = load_config(
+        CONFIGS / "quickstart.yaml", ["select={'augment': {}}", "retrain={'augment': {}}"]
+    )
+    assert study.select is not None
+    assert study.retrain is not None
+    assert (study.select.augment.cutout, study.retrain.augment.cutout) == (16, 16)
+
+
 def test_a_selection_stays_short() -> None:
     values = {"epochs": 1, "optim": {"order": "first"}}
     study = load_config(
