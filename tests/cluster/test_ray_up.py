@@ -109,6 +109,6 @@ def _home(process: psutil.Process) -> str | None:
 
 
 def check_study(folder: Path) -> None:
-    results = load_study(folder).results.to_pandas()
+    results = load_study(folder).results()
     assert results.groupby("stage").test_accuracy.count().to_dict() == {"retrain": 1, "search": 0}
     assert (folder / "best.onnx").exists()

@@ -122,7 +122,7 @@ def test_a_job_queues_again_before_its_time_is_up_and_goes_on(
     assert head.startswith("node1 ray start --head --node-ip-address=127.0.0.1 --port=")
     assert others.startswith("node2 ray start --address=127.0.0.1:")
     assert requeued == f"scontrol requeue {environment['SLURM_JOB_ID']}"
-    assert "test_accuracy" not in load_study(folder).results.column_names
+    assert "test_accuracy" not in load_study(folder).results().columns
 
     done = subprocess.run(
         command(tmp_path),
@@ -134,9 +134,9 @@ def test_a_job_queues_again_before_its_time_is_up_and_goes_on(
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    results = load_study(folder).results
-    assert results["epoch"].to_pylist() == list(range(1, 21))
-    assert len(results["test_accuracy"].drop_null()) == 1
+    results = load_study(folder).results()
+    assert results.epoch.to_list() == list(range(1, 21))
+    assert results.test_accuracy.count() == 1
     assert (folder / "report.html").exists()
     with sqlite3.connect(folder.parent / "mlflow.db") as database:
         told = database.execute(

@@ -74,7 +74,7 @@ def test_folder_is_complete(studies: dict[str, StudyResult]) -> None:
     files = {"study.yaml", "results.parquet", "alphas.parquet", "genotypes.json", "report.html"}
     assert {"search", "select", "retrain", "best.onnx", "best.pt", *files} <= names
     assert not [name for name in names if "tmp" in name or "lock" in name]
-    results = load_study(studies["whole"].folder).results.to_pandas()
+    results = load_study(studies["whole"].folder).results()
     # two searches and two retrainings of two epochs; as many short trainings as distinct cells
     counts = results.groupby("stage").size()
     assert (counts["search"], counts["retrain"]) == (4, 4)
@@ -105,6 +105,6 @@ def test_every_trial_is_one_run_in_mlflow(studies: dict[str, StudyResult]) -> No
             "select count(*) from tags where key = 'darts.trial_id'"
         ).fetchall()
     database.close()
-    results = load_study(folder).results.to_pandas()
+    results = load_study(folder).results()
     assert rows == [(results.groupby(["stage", "trial"]).ngroups,)]
     assert load_study(folder).record.export.registered == "tiny, version 1"

@@ -44,7 +44,7 @@ def test_200_trials_that_cost_nothing(
         seconds = time.monotonic() - started
         memory = driver.memory_info().rss - before
     folder = Path(result.folder)
-    results = load_study(result.folder).results.to_pandas()
+    results = load_study(result.folder).results()
     sizes = {
         name: (folder / name).stat().st_size / 1024
         for name in ("results.parquet", "alphas.parquet", "genotypes.json", "report.html")

@@ -117,7 +117,7 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
     thread.join()
     assert "MLflow does not answer" in caplog.text
 
-    results = load_study(result.folder).results.to_pandas()
+    results = load_study(result.folder).results()
     trials = search_trials(study)
     reader = Reader(server.uri, "outage")
     runs = reader.runs()

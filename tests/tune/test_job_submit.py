@@ -112,7 +112,7 @@ def test_a_job_submitted_with_a_token_runs_a_study_to_the_end(
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "succeeded" in done.stdout + done.stderr
     folder = tmp_path / "runs" / "quickstart"
-    results = load_study(folder).results.to_pandas()
+    results = load_study(folder).results()
     assert results.groupby("stage").test_accuracy.count().to_dict() == {"retrain": 1, "search": 0}
     assert (folder / "best.onnx").exists()
     assert list(empty.iterdir()) == []

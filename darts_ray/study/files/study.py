@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
@@ -20,6 +20,9 @@ from darts_ray.space import Genotype
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import Record, record_from_json, record_to_json
 from darts_ray.study.files.tables import ALPHAS
+
+if TYPE_CHECKING:  # reading a status needs no pandas
+    import pandas as pd
 
 STUDY_FILE = "study.yaml"
 RECORD_FILE = "genotypes.json"
@@ -45,16 +48,21 @@ class Study:
         config: the resolved configuration, with `output` and `name` as the folder is now.
         provenance: `created`, `versions`, `data_fingerprint`.
         record: content of genotypes.json; empty before the first stage has begun.
-        results: results.parquet; no rows before the first stage has begun.
-        alphas: alphas.parquet, as `results`.
+        results_table: results.parquet; no rows before the first stage has begun.
+        alphas_table: alphas.parquet, likewise.
+
+    Example:
+        >>> study = load_study("runs/quickstart")
+        >>> rows = study.results().query("stage == 'retrain'")
+        >>> rows.groupby("trial").test_accuracy.last()
     """
 
     folder: StudyFolder
     config: StudyConfig
     provenance: Mapping[str, Any]
     record: Record
-    results: pa.Table
-    alphas: pa.Table
+    results_table: pa.Table
+    alphas_table: pa.Table
 
     @property
     def winner(self) -> Genotype | None:
@@ -65,6 +73,19 @@ class Study:
     def genotypes(self) -> dict[str, Genotype]:
         """What every finished search derived, by trial."""
         return {entry.trial: entry.genotype for entry in self.record.search}
+
+    def results(self) -> pd.DataFrame:
+        """Return a row per stage, trial and epoch: `setting`, `seed` and all that was measured.
+
+        A study that has not begun has no rows and no columns.
+        """
+        rows: pd.DataFrame = self.results_table.to_pandas()
+        return rows
+
+    def alphas(self) -> pd.DataFrame:
+        """Return a row per search, epoch, edge and primitive: the `weight` that mixes it."""
+        rows: pd.DataFrame = self.alphas_table.to_pandas()
+        return rows
 
 
 def load_study(folder: str | Path | StudyFolder) -> Study:

@@ -124,7 +124,7 @@ def duration(seconds: float) -> str:
 def _context(study: Study) -> dict[str, Any]:
     record = study.record
     measure = Measure.of(study.config.data)
-    results = study.results.to_pandas()
+    results = study.results()
     settings = summarise_settings(record)
     robustness = _robustness(study, results, measure)
     judged = tested(study)
@@ -256,7 +256,7 @@ def _histories(study: Study) -> list[_History]:
     winner = None if study.record.winner is None else study.record.winner.trial
     histories = []
     for entry in sorted(study.record.search, key=lambda e: e.trial != winner)[:MAX_HISTORIES]:
-        rows = alphas_of(study.alphas, entry.trial)
+        rows = alphas_of(study.alphas_table, entry.trial)
         if not len(rows):
             continue
         cells = {cell: alpha_history(rows, entry.genotype, cell) for cell in entry.genotype.cells}

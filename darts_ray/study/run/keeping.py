@@ -32,7 +32,7 @@ class Keeper:
         self.record: Record = study.record
         self.has_begun = False
         self._folder = study.folder
-        self._results: pa.Table = study.results
+        self._results: pa.Table = study.results_table
         self._say = say
         section = study.config.retrain
         self._keeps_retrained = section is not None and section.cells != "winner"

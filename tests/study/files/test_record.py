@@ -46,7 +46,7 @@ def test_studies_of_every_format_are_read_by_report(name: str, tmp_path: Path) -
     assert study.record.export is not None
     assert study.record.has_finished("export")
     assert study.winner in study.genotypes.values()
-    results = study.results.to_pandas()
+    results = study.results()
     assert results.groupby("stage").trial.nunique().to_dict() == {
         "search": 4,
         "select": 4,
@@ -57,7 +57,7 @@ def test_studies_of_every_format_are_read_by_report(name: str, tmp_path: Path) -
         "order=unrolled": 2,
     }
     assert results.test_accuracy.count() == 2  # of each retraining's last epoch
-    assert set(study.alphas.to_pandas().trial) == {entry.trial for entry in study.record.search}
+    assert set(study.alphas().trial) == {entry.trial for entry in study.record.search}
     page = Path(write_report(folder)).read_text(encoding="utf-8")
     assert "10 of 10 trials finished" in page
     assert "order=unrolled" in page

@@ -220,4 +220,4 @@ def load_frame() -> pd.DataFrame:
 
 
 def robustness_of(study: Study) -> Robustness:
-    return _robustness(study, study.results.to_pandas(), ACCURACY)
+    return _robustness(study, study.results(), ACCURACY)

@@ -40,7 +40,7 @@ def test_every_cell_and_every_epoch_is_looked_up(tmp_path: Path, searches: FakeR
     for entry in study.record.search:
         accuracy = nasbench201.accuracy(entry.genotype, "cifar10") / 100
         assert entry.true_accuracy == {"cifar10": pytest.approx(accuracy)}
-    rows = study.results.to_pandas()
+    rows = study.results()
     rows = rows[rows["stage"] == "benchmark"]
     assert len(rows) == 2 * 2  # seeds times epochs
     last = rows[rows["epoch"] == 2].set_index("trial")["true_accuracy_cifar10"].to_dict()

@@ -35,8 +35,8 @@ def tables(folder: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     for entry in record["retrain"]:
         for name in timings:
             entry["metrics"].pop(name, None)
-    results = study.results.to_pandas().drop(columns=timings, errors="ignore")
-    return results, study.alphas.to_pandas(), record
+    results = study.results().drop(columns=timings, errors="ignore")
+    return results, study.alphas(), record
 
 
 def test_all_stages_in_order(tmp_path: Path, ray: FakeRay) -> None:
@@ -61,7 +61,7 @@ def test_interrupted_study_keeps_what_is_done_and_resumes(tmp_path: Path, ray: F
     with pytest.raises(KeyboardInterrupt):
         run_study(tiny(tmp_path / "cut"))
     cut = str(tmp_path / "cut" / "tiny")
-    assert set(load_study(cut).results.to_pandas()["stage"]) == {"search"}
+    assert set(load_study(cut).results()["stage"]) == {"search"}
     assert not load_study(cut).record.has_finished("select")
     ray.interrupt = None
     resumed = resume_study(cut)
@@ -104,7 +104,7 @@ def test_failed_search_is_reported_and_tried_again_at_resume(tmp_path: Path, ray
     assert second.winner is not None
     assert second.winner.to_dict() == late
     assert second.winner != first.winner
-    results = load_study(first.folder).results.to_pandas()
+    results = load_study(first.folder).results()
     assert results[results.stage == "retrain"].trial.nunique() == 2
 
 

@@ -95,8 +95,8 @@ def test_damaged_files_are_one_error_and_resume_writes_them_anew(
     again = load_study(folder)
     assert again.record.search == good.record.search
     assert again.record.winner == good.record.winner
-    assert again.results.num_rows == good.results.num_rows
-    assert again.alphas.equals(good.alphas)
+    assert again.results_table.num_rows == good.results_table.num_rows
+    assert again.alphas_table.equals(good.alphas_table)
 
 
 def test_binary_study_file_is_one_error(tmp_path: Path, ray: FakeRay) -> None:

@@ -50,7 +50,7 @@ def test_a_lost_queue_costs_neither_the_identity_nor_the_epochs(
         for run in client.search_runs([experiment.experiment_id])
     }
     assert runs[None].info.run_id == study.info.run_id
-    results = load_study(folder).results.to_pandas()
+    results = load_study(folder).results()
     assert set(runs) == {None, *("search/" + results.trial)}
     for trial, rows in results.groupby("trial"):
         run = runs[f"search/{trial}"]
@@ -162,7 +162,7 @@ def test_a_studys_run_has_results_origin_data_and_what_the_machine_did(
     folder = run_study(config, stages=("search", "select")).folder
     run = only_run(tmp_path)
     study = load_study(folder)
-    expected = study_metrics(study.config, study.record, study.results.to_pandas())
+    expected = study_metrics(study.config, study.record, study.results())
     assert "darts/select_accuracy_mean" in expected
     assert {name: run.data.metrics[name] for name in expected} == pytest.approx(expected)
     assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} <= set(
@@ -188,7 +188,7 @@ def test_a_studys_run_has_results_origin_data_and_what_the_machine_did(
 
 def test_results_are_those_of_the_tables(tmp_path: Path) -> None:
     study = load_study(finished_image_study(tmp_path))
-    metrics = study_metrics(study.config, study.record, study.results.to_pandas())
+    metrics = study_metrics(study.config, study.record, study.results())
     # select scores 0.9 + 0.01 i + 0.002 s of cells 2, 3 and 4 (seeds 0 and 1 averaged)
     assert metrics["order:unrolled/select_accuracy_mean"] == pytest.approx(0.931)
     assert metrics["order:unrolled/select_accuracy_sd"] == pytest.approx(0.01)

@@ -188,7 +188,7 @@ def _united(studies: dict[str, Study]) -> tuple[Record, pd.DataFrame]:
             )
             for entry in study.record.search
         ]
-        rows = study.results.to_pandas()
+        rows = study.results()
         if len(rows):
             tables.append(rows.assign(trial=[f"{label}/{trial}" for trial in rows["trial"]]))
     record = Record(search=tuple(entries))

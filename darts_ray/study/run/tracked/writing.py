@@ -32,7 +32,7 @@ WAITING = "(waiting)"
 
 def deliver_again(tracker: StudyTracker, study: Study) -> None:
     """Put what the tables hold into the queue; the server leaves alone what it has."""
-    rows = study.results.to_pandas()
+    rows = study.results()
     if not len(rows):
         return
     names = [name for name in rows.columns if name not in KEYS.names]
@@ -40,7 +40,7 @@ def deliver_again(tracker: StudyTracker, study: Study) -> None:
         ["stage", "trial"], sort=False
     ):
         owner = f"{stage}/{trial}"
-        tracker.start_trial(stage, owner, trial, {"seed": int(epochs["seed"].iloc[0])})
+        tracker.start_trial(str(stage), owner, str(trial), {"seed": int(epochs["seed"].iloc[0])})
         for epoch, *values in epochs[["epoch", *names]].itertuples(index=False):
             metrics = {n: v for n, v in zip(names, values, strict=True) if v == v}
             tracker.log_epoch(owner, int(epoch), metrics)
