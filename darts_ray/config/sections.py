@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from darts_ray.config.base import (
     Model,
@@ -147,13 +154,52 @@ class ResourcesSection(Model):
         return 1 if stage == "search" else self.workers_per_trial
 
 
+class TuneClass(Model):
+    """A scheduler or searcher of Ray Tune, or one of your own."""
+
+    type: str = Field(
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$",
+        description="Dotted path of the class, such as `ray.tune.schedulers.HyperBandScheduler`.",
+    )
+    args: dict[str, Any] = Field(
+        {},
+        description="What it is made with. Metric and mode are the study's, `time_attr` is"
+        " `training_iteration` (epochs) and `max_t` the epochs of a search unless given.",
+    )
+    python: bool = Field(
+        False,
+        description="`run_study(scheduler=)` or `(search_alg=)` was given an object of this class,"
+        " which a YAML file cannot hold; `resume_study` needs one again.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> TuneClass:
+        if self.python and self.args:
+            raise ValueError("args belong to a class that is made here, not to a Python object")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The class's own name."""
+        return self.type.rpartition(".")[2]
+
+
+def _kind(value: object) -> str:
+    return "word" if isinstance(value, str) else "class"
+
+
+_Class = Annotated[TuneClass, Tag("class")]
+_Scheduler = Annotated[Literal["fifo", "asha", "pbt"], Tag("word")]
+_Searcher = Annotated[Literal["none", "optuna"], Tag("word")]
+
+
 class TuneSection(Model):
     """How Ray Tune runs the search trials, and what happens when one breaks."""
 
-    scheduler: Literal["fifo", "asha", "pbt"] = Field(
+    scheduler: Annotated[_Scheduler | _Class, Discriminator(_kind)] = Field(
         "fifo", description="Robustness studies need fifo: early stopping biases the seeds."
     )
-    searcher: Literal["none", "optuna"] = Field(
+    searcher: Annotated[_Searcher | _Class, Discriminator(_kind)] = Field(
         "none",
         description="Chooses num_samples settings one after the other; all seeds share each, and"
         " it sees their mean score.",
@@ -166,3 +212,27 @@ class TuneSection(Model):
     keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints kept per trial.")
     perturbation_interval: PositiveInt = Field(5, description="Epochs; pbt only.")
     grace_period: PositiveInt = Field(5, description="Epochs before asha may stop a trial.")
+
+    @field_validator("scheduler", "searcher", mode="before")
+    @classmethod
+    def _a_word_or_a_class(cls, value: object, info: ValidationInfo) -> object:
+        words, module = {
+            "scheduler": (("fifo", "asha", "pbt"), "ray.tune.schedulers"),
+            "searcher": (("none", "optuna"), "ray.tune.search"),
+        }[str(info.field_name)]
+        if isinstance(value, dict | TuneClass) or value in words:
+            return value
+        raise ValueError(
+            f"must be {', '.join(words)} or a class of Tune's or of your own:"
+            f" {{type: {module}.NAME, args: {{...}}}}"
+        )
+
+    @property
+    def scheduler_name(self) -> str:
+        """How texts name the scheduler."""
+        return self.scheduler if isinstance(self.scheduler, str) else self.scheduler.name
+
+    @property
+    def searcher_name(self) -> str:
+        """How texts name the searcher."""
+        return self.searcher if isinstance(self.searcher, str) else self.searcher.name

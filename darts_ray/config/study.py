@@ -161,10 +161,10 @@ class StudyConfig(Model):
                 unsuitable[str(error)] = None
         if unsuitable:
             raise ConfigError("\n".join(unsuitable))
-        if self.tune.searcher == "optuna" and not axes:
+        if self.tune.searcher != "none" and not axes:
             raise ConfigError(
-                "tune.searcher: optuna needs at least one axis in the search section, such as"
-                " optim.xi: {loguniform: [0.001, 0.1]}."
+                f"tune.searcher: {self.tune.searcher_name} needs at least one axis in the search"
+                " section, such as optim.xi: {loguniform: [0.001, 0.1]}."
             )
         if self.tune.scheduler == "pbt" and not set(MUTABLE) & set(axes):
             raise ConfigError(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from darts_ray.tune.cluster.preflight import preflight
     from darts_ray.tune.live_view import LiveView
     from darts_ray.tune.mlflow_callback import MLflowStudyCallback
-    from darts_ray.tune.search_space import axes_to_domains
+    from darts_ray.tune.scheduling.search_space import axes_to_domains
     from darts_ray.tune.stage import run_trials
     from darts_ray.tune.trainables import RetrainTrainable, SearchTrainable
     from darts_ray.tune.trials import TrialOutcome, TrialSpec
@@ -33,7 +33,7 @@ _MODULES = {
     "preflight": "cluster.preflight",
     "LiveView": "live_view",
     "MLflowStudyCallback": "mlflow_callback",
-    "axes_to_domains": "search_space",
+    "axes_to_domains": "scheduling.search_space",
     "run_trials": "stage",
     "RetrainTrainable": "trainables",
     "SearchTrainable": "trainables",

@@ -13,6 +13,8 @@ import pyarrow.fs
 from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from darts_ray.config import StudyConfig
 from darts_ray.errors import ConfigError, StorageError
@@ -23,10 +25,11 @@ from darts_ray.tune.failures.full_disk import full_disk, is_full
 from darts_ray.tune.failures.interruption import interrupts
 from darts_ray.tune.failures.trial import StorageGuard
 from darts_ray.tune.reading import read_outcomes
-from darts_ray.tune.search_space import get_dotted, make_scheduler, make_searcher
+from darts_ray.tune.scheduling.parts import SearchParts
+from darts_ray.tune.scheduling.search_space import get_dotted
+from darts_ray.tune.scheduling.state_file import STATE_FILE, KeptState, StateFile
 from darts_ray.tune.trainables import RunTrainable
 from darts_ray.tune.trials import TrialOutcome, TrialSpec
-from darts_ray.tune.trials.choosing import SharedChoices
 from darts_ray.tune.trials.folder import TrialFolder
 from darts_ray.tune.trials.listing import TrialList
 from darts_ray.tune.trials.recorders import AttemptRecorder, BrokenFolders, EndingRecorder
@@ -48,6 +51,8 @@ def run_trials(
     resume: bool,
     callbacks: Sequence[Callback] = (),
     setting_text: Callable[[Mapping[str, Any]], str] | None = None,
+    scheduler: TrialScheduler | None = None,
+    search_alg: Searcher | None = None,
 ) -> list[TrialOutcome]:
     """Run trials side by side until each is done or has failed for good.
 
@@ -64,6 +69,8 @@ def run_trials(
         callbacks: Tune callbacks, such as `LiveView` and `MLflowStudyCallback`.
         setting_text: names the values that a searcher chose, by dotted axis name; default: the
             specs' settings stay.
+        scheduler: the object that the study's configuration speaks of, if it speaks of one.
+        search_alg: likewise, for the searcher.
 
     Returns:
         One outcome per trial, in the order of `trials`, failed ones included.
@@ -79,12 +86,16 @@ def run_trials(
     paths = {spec.name: f"{root.rstrip('/')}/{stage}/{spec.name}" for spec in specs}
     begun = paths if resume else {}
     folders = {name: TrialFolder.read(fs, path) for name, path in begun.items()}
-    searcher = make_searcher(study) if stage == SEARCH else None
-    axes = list(study.search_axes()) if searcher is not None else []
-    checkpoints = _checkpoint_config(study)
+    parts = SearchParts(None, None, None)
+    if stage == SEARCH:
+        file = StateFile(fs, f"{root.rstrip('/')}/{stage}/{STATE_FILE}")
+        parts = SearchParts.of(study, specs, folders, file, scheduler, search_alg)
+    choices, state = parts.choices, parts.state or KeptState()
+    checkpoints = _checkpoint_config(study, parts.exploits)
     limit = study.resources.max_concurrent
-    choices = SharedChoices(searcher, axes, specs, folders) if searcher is not None else None
-    queue = TrialList(specs, folders, checkpoints, limit, choices)
+    queue = TrialList(
+        specs, folders, checkpoints, limit, choices, waiting=state.waiting, first=state.live
+    )
     errors: dict[str, str] = {}
     if not (folders and all(folder.ended for folder in folders.values())):
         guard = StorageGuard()
@@ -96,8 +107,10 @@ def run_trials(
             BrokenFolders(folders),
             guard,
         ]
-        tuner = _make_tuner(stage, trainable, queue, study, storage, ours)
-        one_at_a_time = searcher is not None
+        tuner = _make_tuner(
+            stage, trainable, queue, parts.scheduler_for(queue), study, storage, ours
+        )
+        one_at_a_time = choices is not None
         with _tune_environment(one_at_a_time), watch_control_service(storage), interrupts():
             _fit(tuner, guard, fs, root, storage)
         errors = {
@@ -114,12 +127,14 @@ def run_trials(
             outcome = replace(outcome, status="failed", error=error)
         elif outcome.status == "unfinished":
             lost = "its last checkpoint is missing or damaged; resume the study to repeat it"
+            if choices is not None and choices.is_exhausted and outcome.name not in queue.trials:
+                lost = f"tune.searcher: {study.tune.searcher_name} had nothing more to suggest"
             outcome = replace(outcome, status="failed", error=lost)
-        if axes and setting_text is not None:
+        if choices is not None and setting_text is not None:
             # why: a trial that failed before its first checkpoint has left no values
             trial = queue.trials.get(outcome.name)
             values = outcome.config if trial is None else trial.config
-            chosen = {name: get_dotted(values, name) for name in axes}
+            chosen = {name: get_dotted(values, name) for name in study.search_axes()}
             outcome = replace(outcome, setting=setting_text(chosen))
         outcomes.append(outcome)
     return outcomes
@@ -129,6 +144,7 @@ def _make_tuner(
     stage: str,
     trainable: type[RunTrainable],
     queue: TrialList,
+    scheduler: TrialScheduler | None,
     study: StudyConfig,
     storage: str,
     callbacks: Sequence[Callback],
@@ -137,9 +153,7 @@ def _make_tuner(
         tune.with_resources(trainable, _granted(stage, study)),
         tune_config=tune.TuneConfig(
             search_alg=queue,
-            scheduler=make_scheduler(study, queue.epochs, queue.histories)
-            if stage == SEARCH
-            else None,
+            scheduler=scheduler,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -165,9 +179,9 @@ def _granted(stage: str, study: StudyConfig) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([bundle] if workers == 1 else [{}, *[bundle] * workers])
 
 
-def _checkpoint_config(study: StudyConfig) -> tune.CheckpointConfig:
+def _checkpoint_config(study: StudyConfig, exploits: bool) -> tune.CheckpointConfig:
     keep = study.tune.keep_checkpoints
-    if study.tune.scheduler == "pbt":
+    if exploits:
         # why: a trial's checkpoint must live until another one has taken it over
         keep = max(keep, PBT_CHECKPOINTS)
     return tune.CheckpointConfig(

@@ -32,7 +32,7 @@ def _in_study(config: StudyConfig) -> Iterator[str]:
     tune, export = config.tune, config.export
     for scheduler, name in (("asha", "grace_period"), ("pbt", "perturbation_interval")):
         if tune.scheduler != scheduler and _changed(tune, name):
-            yield f"tune.{name}: has no effect with tune.scheduler: {tune.scheduler}"
+            yield f"tune.{name}: has no effect with tune.scheduler: {tune.scheduler_name}"
     if config.resources.workers_per_trial == 1:
         for section in ("select", "retrain"):
             if (recipe := getattr(config, section)) is not None and recipe.sync_batch_norm:

@@ -71,7 +71,9 @@ CLASSES = {
 
 def class_of(name: str) -> Change | None:
     """Return the class of a field by its dotted name; None: nobody has thought of it."""
-    return CLASSES.get(name) or CLASSES.get(name.partition(".")[0])
+    while name not in CLASSES and "." in name:
+        name = name.rpartition(".")[0]
+    return CLASSES.get(name)
 
 
 def changed_config(

@@ -22,7 +22,7 @@ from darts_ray.tracking import check_server, named_uri
 from darts_ray.train import build_network
 from darts_ray.tune.cluster.capacity import wait_for_nodes
 from darts_ray.tune.cluster.nodes import check_nodes
-from darts_ray.tune.search_space import make_scheduler, make_searcher
+from darts_ray.tune.scheduling.given import check_scheduling
 
 BYTES_PER_WEIGHT = 12
 """float32 value and momentum in the state, and the value once more in network.pt."""
@@ -55,9 +55,7 @@ def preflight(
         DataError: the data cannot be read here or on another node.
         TrackingError: the named tracking server does not answer, and the study begins.
     """
-    if study.search is not None:
-        make_searcher(study)
-        make_scheduler(study, epochs=1)
+    check_scheduling(study)
     _check_output(storage)
     nodes = wait_for_nodes(study)
     uri = named_uri(study.tracking.uri)

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
-from darts_ray.tune.search_space import make_searcher
+from darts_ray.tune.scheduling.search_space import make_searcher
 from darts_ray.tune.trials import TrialSpec
 from darts_ray.tune.trials.choosing import SharedChoices
 from darts_ray.tune.trials.folder import TrialFolder

@@ -57,7 +57,7 @@ def protocol(study: Study) -> Protocol:
         data["fingerprint"] = fingerprint
     sections: dict[str, Mapping[str, str] | None] = {
         "data": {name: _text(value) for name, value in data.items()},
-        "tune": {"scheduler": config.tune.scheduler},
+        "tune": {"scheduler": _text(config.tune.model_dump(mode="json")["scheduler"])},
         "search": None if config.search is None else _search_budget(study),
     }
     for name in ("select", "retrain"):

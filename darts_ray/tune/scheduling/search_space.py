@@ -1,4 +1,4 @@
-"""The axes of a study as Tune search spaces, and the schedulers and searchers that use them."""
+"""The axes of a study as Tune search spaces, and the schedulers and searchers with short names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from darts_ray.config import Axis, StudyConfig
 from darts_ray.config.sections import MUTABLE
 from darts_ray.errors import ConfigError
-from darts_ray.tune.rungs import RememberingASHA
+from darts_ray.tune.scheduling.rungs import RememberingASHA
 
 
 def axes_to_domains(axes: Mapping[str, Axis], *, grid_as_choice: bool = False) -> dict[str, Any]:
@@ -65,24 +65,29 @@ def make_scheduler(
         )
     if study.tune.scheduler == "fifo":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    axes = {name: axis for name, axis in study.search_axes().items() if name in MUTABLE}
-    domains = axes_to_domains(axes, grid_as_choice=True)
     return PopulationBasedTraining(
         metric=metric,
         mode=mode,
         time_attr="training_iteration",
         perturbation_interval=study.tune.perturbation_interval,
-        hyperparam_mutations={
-            "optim": {
-                # why: PBT steps to a listed value's neighbour, but cannot multiply a choice
-                name.removeprefix("optim."): list(axes[name].values)
-                if axes[name].kind in ("grid", "choice")
-                else domain
-                for name, domain in domains.items()
-            }
-        },
+        hyperparam_mutations=mutations(study),
         custom_explore_fn=keep_schedule_valid,
     )
+
+
+def mutations(study: StudyConfig) -> dict[str, Any]:
+    """Return what population based training may change and the values to draw from, nested."""
+    axes = {name: axis for name, axis in study.search_axes().items() if name in MUTABLE}
+    domains = axes_to_domains(axes, grid_as_choice=True)
+    return {
+        "optim": {
+            # why: PBT steps to a listed value's neighbour, but cannot multiply a choice
+            name.removeprefix("optim."): list(axes[name].values)
+            if axes[name].kind in ("grid", "choice")
+            else domain
+            for name, domain in domains.items()
+        }
+    }
 
 
 def make_searcher(study: StudyConfig) -> Searcher | None:

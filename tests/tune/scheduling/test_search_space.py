@@ -12,9 +12,10 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search.sample import Categorical, Float
 
-from darts_ray.tune import axes_to_domains, search_space
-from darts_ray.tune.rungs import RememberingASHA
-from darts_ray.tune.search_space import (
+from darts_ray.tune import axes_to_domains
+from darts_ray.tune.scheduling import search_space
+from darts_ray.tune.scheduling.rungs import RememberingASHA
+from darts_ray.tune.scheduling.search_space import (
     get_dotted,
     keep_schedule_valid,
     make_scheduler,

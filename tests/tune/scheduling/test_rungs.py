@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler
 
 from darts_ray.tune import TrialSpec, run_trials
-from darts_ray.tune.rungs import RememberingASHA
+from darts_ray.tune.scheduling.rungs import RememberingASHA
 from tests.tune.stub import StubTrainable, epochs_run, stub_study, stub_trials
 
 ASHA = {"metric": "score", "mode": "max", "max_t": 9, "grace_period": 1, "reduction_factor": 3}
