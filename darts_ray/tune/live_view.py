@@ -140,6 +140,8 @@ class LiveView(Callback):
 
     def _state(self, trial: Trial) -> str:
         """Return a trial's state; one that ended before this driver began has no events."""
+        if trial.status == Trial.PAUSED:
+            return WAITING
         ended = DONE if trial.status == Trial.TERMINATED else WAITING
         return self._states.get(trial.trial_id, ended)
 

@@ -25,6 +25,7 @@ from darts_ray.tune.failures.full_disk import full_disk, is_full
 from darts_ray.tune.failures.interruption import interrupts
 from darts_ray.tune.failures.trial import StorageGuard
 from darts_ray.tune.reading import read_outcomes
+from darts_ray.tune.scheduling.kept import KeptScheduler
 from darts_ray.tune.scheduling.parts import SearchParts
 from darts_ray.tune.scheduling.search_space import get_dotted
 from darts_ray.tune.scheduling.state_file import STATE_FILE, KeptState, StateFile
@@ -107,12 +108,13 @@ def run_trials(
             BrokenFolders(folders),
             guard,
         ]
-        tuner = _make_tuner(
-            stage, trainable, queue, parts.scheduler_for(queue), study, storage, ours
-        )
+        decides = parts.scheduler_for(queue)
+        tuner = _make_tuner(stage, trainable, queue, decides, study, storage, ours)
         one_at_a_time = choices is not None
         with _tune_environment(one_at_a_time), watch_control_service(storage), interrupts():
             _fit(tuner, guard, fs, root, storage)
+            if isinstance(decides, KeptScheduler):
+                decides.keep()
         errors = {
             name: trial.error_text
             for name, trial in queue.trials.items()

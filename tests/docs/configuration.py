@@ -31,6 +31,7 @@ from darts_ray.config.sections import (
     BenchmarkSection,
     ResourcesSection,
     TrackingSection,
+    TuneClass,
     TuneSection,
 )
 from darts_ray.config.space import EdgeConfig, SpaceConfig
@@ -95,6 +96,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("tracking", TrackingSection, ""),
     ("resources", ResourcesSection, ""),
     ("tune", TuneSection, ""),
+    ("tune.scheduler and tune.searcher", TuneClass, "Instead of a word."),
 )
 METHODS = """\
 ## search.method

@@ -76,6 +76,7 @@ def search_entries(
                 epochs=int(last["epoch"]),
                 select_scores=known[genotype].select_scores if genotype in known else (),
                 true_accuracy=known[genotype].true_accuracy if genotype in known else {},
+                stopped=not last["done"] if "done" in last else None,
             )
         )
     return tuple(entries)

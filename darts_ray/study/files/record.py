@@ -55,6 +55,8 @@ class SearchEntry:
         select_scores: of the cell's short trainings, by seed.
         true_accuracy: published test accuracy (0..1) of the cell by dataset; nothing is chosen by
             it.
+        stopped: whether a scheduler ended it before its own end; None where an older version wrote
+            the entry.
     """
 
     trial: str
@@ -67,6 +69,7 @@ class SearchEntry:
     epochs: int
     select_scores: tuple[float, ...] = ()
     true_accuracy: Mapping[str, float] = field(default_factory=dict)
+    stopped: bool | None = None
 
     @property
     def select_score(self) -> float | None:

@@ -87,11 +87,13 @@ def plan_study(config: StudyConfig) -> StudyPlan:
     comes what starting costs. Nothing is downloaded.
 
     Raises:
-        ConfigError: a network does not fit the data, or options contradict each other.
+        ConfigError: a network does not fit the data, options contradict each other, or a scheduler
+            or searcher cannot be made.
         DataError: the data cannot be opened, or a batch does not fit into it.
     """
     config = resolve_paths(config)
     baseline_setting(config)
+    check_named_classes(config)
     data = _open_here(config.data)
     check_fits(config, data)
     settings = settings_of(config) if config.search is not None else []
@@ -110,6 +112,20 @@ def plan_study(config: StudyConfig) -> StudyPlan:
         timed_on_gpu=torch.cuda.is_available(),
         notes=tuple(_notes(config)),
     )
+
+
+def check_named_classes(config: StudyConfig) -> None:
+    """Insist that a scheduler and a searcher that are named by a dotted path can be made.
+
+    Raises:
+        ConfigError: one cannot; the message says why.
+    """
+    if isinstance(config.tune.scheduler, str) and isinstance(config.tune.searcher, str):
+        return
+    # why here: it imports Ray, which takes seconds that other plans need not spend
+    from darts_ray.tune.scheduling.given import check_scheduling
+
+    check_scheduling(config)
 
 
 def num_trials(config: StudyConfig) -> dict[str, int]:
@@ -243,8 +259,13 @@ def _notes(config: StudyConfig) -> Iterator[str]:
         yield f"Warning: {line}."
     if config.tune.searcher != "none":
         yield (
-            f"{config.tune.searcher} chooses the {len(settings_of(config))} settings on the way;"
-            " they are not known yet. Every seed runs each of them."
+            f"{config.tune.searcher_name} chooses the {len(settings_of(config))} settings on the"
+            " way; they are not known yet. Every seed runs each of them."
+        )
+    if config.tune.scheduler != "fifo":
+        yield (
+            f"{config.tune.scheduler_name} decides which searches go on; the times are those of"
+            " searches that all run to their end."
         )
     if config.select is not None:
         yield "Select trains each distinct cell once; searches that agree make it shorter."

@@ -113,7 +113,7 @@ def assess(
         results: rows of results.parquet.
         measure: what the study is judged by.
         space: of the searches, for random cells; None without searches.
-        stops_early: whether the study's scheduler may have stopped searches.
+        stops_early: of entries that do not say it, whether a scheduler may have stopped them.
         judges_each: whether every search's own cell is retrained; its test score counts then.
         tested: test scores of each search's own cell, by trial; default: those of the record.
         baseline: the setting to which the others are related.
@@ -175,11 +175,16 @@ def _judged(
 def split_stopped(
     record: Record, stops_early: bool
 ) -> tuple[list[SearchEntry], list[SearchEntry]]:
-    """Return the searches with the full budget, and those that a scheduler has stopped."""
+    """Return the searches with the full budget, and those that a scheduler has stopped.
+
+    Args:
+        record: of the study.
+        stops_early: what to think of entries that do not say whether they were stopped.
+    """
     full = max((entry.epochs for entry in record.search), default=0)
-    counted = [e for e in record.search if not stops_early or e.epochs == full]
-    stopped = [e for e in record.search if stops_early and e.epochs != full]
-    return counted, stopped
+    may_lack = {e.trial: stops_early if e.stopped is None else e.stopped for e in record.search}
+    stopped = [e for e in record.search if may_lack[e.trial] and e.epochs != full]
+    return [e for e in record.search if e not in stopped], stopped
 
 
 def scores_by_setting(

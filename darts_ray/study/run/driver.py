@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from darts_ray.config import StudyConfig
 from darts_ray.data import open_data
@@ -35,6 +35,10 @@ from darts_ray.study.run.stages import StageRunner
 from darts_ray.study.run.tracked.opening import identify, open_tracker, tracked
 from darts_ray.study.run.tracked.writing import deliver_again
 from darts_ray.tune import preflight, start_ray
+from darts_ray.tune.scheduling.given import check_scheduling, with_objects
+
+if TYPE_CHECKING:  # only `tune` imports Ray
+    from darts_ray.tune.scheduling.given import Searcher, TrialScheduler
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ def run_study(
     resume: bool = False,
     quiet: bool = False,
     on_message: Callable[[str], None] | None = None,
+    scheduler: TrialScheduler | None = None,
+    search_alg: Searcher | None = None,
 ) -> StudyResult:
     """Run the stages that the configuration has, each from the files of the one before.
 
@@ -91,8 +97,13 @@ def run_study(
         resume: continue the study if the folder already holds it.
         quiet: no live view of the trials.
         on_message: receives one plain line per event.
+        scheduler: any scheduler of Ray Tune or your own, for the search stage, instead of
+            `tune.scheduler`. Metric and mode are the study's unless it has them. study.yaml notes
+            its class only, so a resume needs one again, and goes on with what the first one knew.
+        search_alg: any searcher, likewise, instead of `tune.searcher`.
 
     Raises:
+        ConfigError: scheduler or searcher does not suit the study.
         StudyError: the folder holds another study, or this one while `resume` is false; or a
             stage was asked for whose input is missing.
         DartsError: what preflight, the data or the tracking server object to; nothing has been
@@ -100,7 +111,7 @@ def run_study(
         KeyboardInterrupt: after the tables have been saved; `resume_study` continues.
     """
     say = on_message or _ignore
-    config = resolve_paths(config)
+    config = with_objects(resolve_paths(config), scheduler, search_alg)
     folder = StudyFolder.of(config)
     wanted = _wanted_stages(config, stages)
     baseline_setting(config)  # a wrong name is an error before anything is started
@@ -125,6 +136,8 @@ def run_study(
                 say(f"{stage}: was done before")
         if set(pending) & set(TRAINING_STAGES):
             check_fits(config, data, pending)
+            if "search" in pending:
+                check_scheduling(config, scheduler, search_alg, needs_objects=True)
             stack.enter_context(start_ray(config.resources))
             trials = {stage: n for stage, n in num_trials(config).items() if stage in pending}
             preflight(config, folder.uri, trials, continues=before is not None)
@@ -138,7 +151,15 @@ def run_study(
         is_lost = tracker is not None and identify(tracker, provenance)
         write_study_file(folder, config, provenance)
         stack.enter_context(tracked(tracker, config, provenance))
-        runner = StageRunner(load_study(folder), data, tracker=tracker, quiet=quiet, say=say)
+        runner = StageRunner(
+            load_study(folder),
+            data,
+            tracker=tracker,
+            quiet=quiet,
+            say=say,
+            scheduler=scheduler,
+            search_alg=search_alg,
+        )
         if tracker is not None and is_lost:
             deliver_again(tracker, load_study(folder))
         for stage in pending:
@@ -161,6 +182,8 @@ def resume_study(
     stages: Sequence[str] | None = None,
     quiet: bool = False,
     on_message: Callable[[str], None] | None = None,
+    scheduler: TrialScheduler | None = None,
+    search_alg: Searcher | None = None,
 ) -> StudyResult:
     """Continue the study in a folder, as its study.yaml describes it or with some changes.
 
@@ -174,6 +197,9 @@ def resume_study(
         stages: as in `run_study`.
         quiet: as in `run_study`.
         on_message: as in `run_study`.
+        scheduler: as in `run_study`; needed where the search stage of a study that was given one
+            has not ended.
+        search_alg: likewise.
 
     Raises:
         StudyError: the folder holds no study, or a change is refused; the message says why.
@@ -183,7 +209,15 @@ def resume_study(
     place = StudyFolder(folder)
     config, _ = read_study_file(place)
     config = changed_config(config, overrides, place)
-    return run_study(config, stages=stages, resume=True, quiet=quiet, on_message=on_message)
+    return run_study(
+        config,
+        stages=stages,
+        resume=True,
+        quiet=quiet,
+        on_message=on_message,
+        scheduler=scheduler,
+        search_alg=search_alg,
+    )
 
 
 def pending_stages(record: Record, wanted: Sequence[str], *, named: bool) -> list[str]:

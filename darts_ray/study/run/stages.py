@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from darts_ray.config import StudyConfig
 from darts_ray.data import ImageData, TextData
@@ -55,6 +56,9 @@ from darts_ray.tune import (
 )
 from darts_ray.tune.reading import read_outcomes
 
+if TYPE_CHECKING:  # only `tune` imports Ray
+    from darts_ray.tune.scheduling.given import Searcher, TrialScheduler
+
 
 class StageRunner:
     """Runs stages and keeps record and tables on disk up to date.
@@ -65,7 +69,8 @@ class StageRunner:
         tracker: where trials are tracked; None: nowhere.
         quiet: no live view.
         say: receives one plain line per event.
-
+        scheduler: the object that the configuration speaks of, if it speaks of one.
+        search_alg: likewise, for the searcher.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class StageRunner:
         tracker: StudyTracker | None,
         quiet: bool,
         say: Callable[[str], None],
+        scheduler: TrialScheduler | None = None,
+        search_alg: Searcher | None = None,
     ) -> None:
         self.config: StudyConfig = study.config
         self.folder: StudyFolder = study.folder
@@ -85,6 +92,8 @@ class StageRunner:
         self._tracker = tracker
         self._quiet = quiet
         self._say = say
+        self._scheduler = scheduler
+        self._search_alg = search_alg
 
     @property
     def record(self) -> Record:
@@ -266,6 +275,8 @@ class StageRunner:
                 resume=resume,
                 callbacks=[view, *tracked],
                 setting_text=setting_text,
+                scheduler=self._scheduler,
+                search_alg=self._search_alg,
             )
         except KeyboardInterrupt:
             outcomes = read_outcomes(stage, trials, self.folder.uri)

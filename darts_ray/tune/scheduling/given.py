@@ -16,17 +16,25 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import Searcher
 
-from darts_ray.config import Axis, StudyConfig
-from darts_ray.config.sections import MUTABLE, TuneClass
+from darts_ray.config import StudyConfig
+from darts_ray.config.sections import TuneClass
 from darts_ray.errors import ConfigError
+from darts_ray.tune.scheduling.population import check_population, population_values
 from darts_ray.tune.scheduling.search_space import (
     axes_to_domains,
-    keep_schedule_valid,
     make_scheduler,
     make_searcher,
-    mutations,
     objective,
 )
+
+__all__ = [
+    "Searcher",
+    "TrialScheduler",
+    "check_scheduling",
+    "study_scheduler",
+    "study_searcher",
+    "with_objects",
+]
 
 _Part = TypeVar("_Part", TrialScheduler, Searcher)
 _BASES = {
@@ -121,7 +129,7 @@ def study_scheduler(
         values: dict[str, Any] = {"metric": metric, "mode": mode}
         values |= {"time_attr": "training_iteration", "max_t": epochs}
         if issubclass(found, PopulationBasedTraining):
-            values |= _population_values(study)
+            values |= population_values(study)
         scheduler = _make(choice, TrialScheduler, found, values)
     own_mode = getattr(scheduler, "_mode", None)
     scheduler.set_search_properties(
@@ -129,7 +137,7 @@ def study_scheduler(
     )
     _check_objective(study, TrialScheduler, scheduler.metric, getattr(scheduler, "_mode", None))
     if isinstance(scheduler, PopulationBasedTraining):
-        _check_population(scheduler)
+        check_population(scheduler)
     fills_late = study.tune.searcher != "none" and not isinstance(scheduler, HyperBandForBOHB)
     if isinstance(scheduler, HyperBandScheduler) and fills_late:
         raise ConfigError(
@@ -250,45 +258,3 @@ def _check_objective(study: StudyConfig, base: Any, metric: Any, mode: Any) -> N
             f"{_BASES[base][0]}: judges by {metric!r}, {mode!r}; this study's searches are judged"
             f" by {wanted[0]!r}, {wanted[1]!r}. Leave metric and mode out."
         )
-
-
-def _population_values(study: StudyConfig) -> dict[str, Any]:
-    """Return what population based training changes: the axes that may change in mid-run."""
-    axes = {name: axis for name, axis in study.search_axes().items() if name in MUTABLE}
-    if not axes:
-        return {}
-    bounds = {name.removeprefix("optim."): _bounds(axis) for name, axis in axes.items()}
-    return {
-        "hyperparam_mutations": mutations(study),
-        "hyperparam_bounds": {"optim": bounds},
-        "custom_explore_fn": keep_schedule_valid,
-    }
-
-
-def _bounds(axis: Axis) -> list[float]:
-    return [min(axis.values), max(axis.values)]
-
-
-def _check_population(scheduler: PopulationBasedTraining) -> None:
-    """Insist that only values change which a search takes over in mid-run."""
-    changed = set(_dotted(scheduler._hyperparam_mutations))
-    wrong = sorted(changed - set(MUTABLE))
-    if wrong or not changed:
-        what = f"changes {', '.join(wrong)}" if wrong else "changes nothing"
-        raise ConfigError(
-            f"tune.scheduler: {type(scheduler).__name__} {what}; in mid-run"
-            f" {', '.join(MUTABLE)} may change. Make at least one of them an axis of the search"
-            " section, such as {loguniform: [0.01, 0.1]}."
-        )
-    if scheduler._custom_explore_fn is None:
-        scheduler._custom_explore_fn = keep_schedule_valid
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for name, value in values.items():
-        if isinstance(value, dict) and "grid_search" not in value:
-            names += _dotted(value, f"{prefix}{name}.")
-        else:
-            names.append(f"{prefix}{name}")
-    return names

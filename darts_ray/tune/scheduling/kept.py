@@ -158,6 +158,15 @@ class KeptScheduler(TrialScheduler):
             self._has_changed = True
         return chosen
 
+    def keep(self) -> None:
+        """Write what scheduler and searcher know, once a run has ended or was interrupted.
+
+        Raises:
+            StorageError: the storage fails.
+        """
+        self._has_changed = True
+        self._keep()
+
     def debug_string(self) -> str:
         """Return what the scheduler says of itself."""
         return str(self._scheduler.debug_string())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ from darts_ray.study.files.study import Study, load_study
 from darts_ray.study.plan.truth import with_true_accuracies
 from darts_ray.study.report.agreement import distance, has_collapsed, mean_distance
 from darts_ray.study.report.page import _robustness, render_report
-from darts_ray.study.report.robustness import Robustness, assess
+from darts_ray.study.report.robustness import Robustness, assess, split_stopped
 from darts_ray.study.report.summary import result_rows
 from tests.study.fabricated import image_config, search_outcome, training_outcome, write_study
 
@@ -84,6 +85,18 @@ def test_distance_counts_edges_that_differ() -> None:
     assert distance(SKIPS, other) == pytest.approx(1 / 4)
     assert mean_distance([SKIPS, other, other]) == pytest.approx((1 / 4 + 1 / 4 + 0) / 3)
     assert mean_distance([SKIPS]) is None
+
+
+def test_what_the_record_says_of_a_search_counts_more_than_its_length() -> None:
+    cell = zoo["DARTS_V2"]
+    stopped = replace(entry("b", 1, 0.9, epochs=2, cell=cell), stopped=True)
+    entries = [
+        *(replace(entry("a", seed, 0.5, cell=cell), stopped=False) for seed in range(2)),
+        replace(entry("b", 0, 0.5, epochs=3, cell=cell), stopped=False),  # ended by itself
+        stopped,
+    ]
+    for stops_early in (False, True):
+        assert split_stopped(record(*entries), stops_early) == (entries[:3], [stopped])
 
 
 def test_searches_that_were_stopped_early_stay_out() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
 from darts_ray.errors import CheckpointError
 from darts_ray.tune import TrialOutcome, TrialSpec, run_trials
+from darts_ray.tune.scheduling.state_file import StateFile
 from tests.tune.stub import StubTrainable, epochs_run, stub_study, stub_trials
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -74,3 +76,111 @@ def test_hyperband_pauses_and_its_brackets_survive_an_interruption(tmp_path: Pat
     (tmp_path / "study/search/scheduling.pkl").write_bytes(b"cut short")
     with pytest.raises(CheckpointError, match=r"scheduling\.pkl.*delete the file"):
         run(study, [*trials, replace(trials[0], name="search-005")], tmp_path, resume=True)
+
+
+class Halving(Searcher):
+    """Halves the learning rate from choice to choice, and notes what BOHB's searcher needs."""
+
+    def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
+        super().__init__(metric=metric, mode=mode)
+        self.rate = 0.8
+        self.heard: list[str] = []
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        self.rate /= 2
+        self.heard.append(f"{trial_id} begins")
+        return {"optim.weight_lr": self.rate}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if "budget" in result["hyperband_info"]:
+            self.heard.append(f"{trial_id} at {result['hyperband_info']['budget']}")
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        self.heard.append(f"{trial_id} ends")
+
+    def on_pause(self, trial_id: str) -> None:
+        self.heard.append(f"{trial_id} pauses")
+
+    def on_unpause(self, trial_id: str) -> None:
+        self.heard.append(f"{trial_id} goes on")
+
+
+AXIS = {"optim": {"weight_lr": {"loguniform": [0.001, 0.5]}}}
+
+
+def settings(study: Any, number: int) -> list[TrialSpec]:
+    """Return trials of a setting each, whose values a searcher chooses."""
+    return [
+        replace(spec, setting=f"draw {spec.seed}")
+        for spec in stub_trials(study, number, **{"optim.weight_lr": 0.001})
+    ]
+
+
+@pytest.mark.slow  # two starts of processes, and one trial at a time
+def test_bohb_tells_its_searcher_of_pauses_and_both_survive_an_interruption(
+    tmp_path: Path,
+) -> None:
+    searcher = {"type": f"{__name__}.Halving"}
+    study = stub_study(
+        tmp_path,
+        epochs=3,
+        search=AXIS,
+        tune={"scheduler": BOHB, "searcher": searcher},
+        resources={"max_concurrent": 1},
+    )
+    trials = settings(study, 5)
+    with pytest.raises(KeyboardInterrupt):
+        run(study, trials, tmp_path, callbacks=[InterruptAt(2)])
+    outcomes = run(study, trials, tmp_path, resume=True)
+    assert [outcome.status for outcome in outcomes] == ["done"] * 5
+    rates = [outcome.config["optim"]["weight_lr"] for outcome in outcomes]
+    assert rates == [0.4, 0.2, 0.1, 0.05, 0.025]  # it went on where it was
+    # the largest bracket is filled first: of three that begin with one epoch the best goes on
+    ran = [len(outcome.history) for outcome in outcomes]
+    assert ran == [3, 1, 1, 3, 3]
+    state = StateFile(LocalFileSystem(), str(tmp_path / "study/search/scheduling.pkl"))
+    kept = state.read()
+    assert kept is not None
+    heard = state.choices(kept)._searcher.heard  # type: ignore[union-attr]
+    for number in (0, 1):  # Tune tells no searcher of a result that ends its trial
+        assert heard.index(f"draw {number} at 1") < heard.index(f"draw {number} ends")
+    assert heard.index("draw 0 pauses") < heard.index("draw 0 goes on")
+    assert "draw 1 goes on" not in heard
+    assert heard.count("draw 0 ends") == 1
+
+
+@pytest.mark.slow  # needs two packages that nobody maintains: pip install hpbandster ConfigSpace
+@pytest.mark.filterwarnings("ignore")
+def test_bohb_with_its_own_searcher(tmp_path: Path) -> None:
+    pytest.importorskip("hpbandster")
+    study = stub_study(
+        tmp_path,
+        epochs=3,
+        search=AXIS,
+        tune={"scheduler": BOHB, "searcher": {"type": "ray.tune.search.bohb.TuneBOHB"}},
+    )
+    trials = settings(study, 10)
+    with pytest.raises(KeyboardInterrupt):
+        run(study, trials, tmp_path, callbacks=[InterruptAt(7)])
+    outcomes = run(study, trials, tmp_path, resume=True)
+    assert [outcome.status for outcome in outcomes] == ["done"] * 10
+    assert {len(outcome.history) for outcome in outcomes} == {1, 3}
+    assert len({outcome.config["optim"]["weight_lr"] for outcome in outcomes}) == 10
+
+
+@pytest.mark.slow  # a population has to run side by side
+@pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")  # of Ray's PB2
+def test_pb2_takes_over_weights_and_chooses_learning_rates(tmp_path: Path) -> None:
+    pb2 = {"type": "ray.tune.schedulers.pb2.PB2", "args": {"perturbation_interval": 2}}
+    study = stub_study(tmp_path, epochs=8, search=AXIS, tune={"scheduler": pb2})
+    (tmp_path / "pause").write_text("0.1")
+    trials = with_rates(stub_trials(study, 2, **{"optim.weight_lr": 0.001}), [0.001, 0.3])
+    worse, better = run(study, trials, tmp_path)
+    assert worse.status == better.status == "done"
+    assert worse.history[0] == better.history[0]  # it took over the better one's weights
+    rates = {epoch["weight_lr"] for epoch in worse.history + better.history}
+    assert rates - {0.001, 0.3}
+    assert all(0.001 <= rate <= 0.5 for rate in rates)
+    kept = list((tmp_path / "study/search/search-001").glob("checkpoint_*"))
+    assert len(kept) == 4  # so that what another trial takes over still lies there
+    assert run(study, trials, tmp_path, resume=True) == [worse, better]

@@ -12,11 +12,8 @@ from darts_ray.study.files.entries import scores_of_searches
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import NO_AXIS, TRAINING_STAGES, Record, SearchEntry
 from darts_ray.study.plan.settings import searches_of
-from darts_ray.study.report.robustness import last_eigenvalues
+from darts_ray.study.report.robustness import last_eigenvalues, split_stopped
 from darts_ray.tracking import metric_groups
-
-ALL_FULL = ("fifo", "pbt")
-"""Schedulers that let every search run to its end."""
 
 
 def study_metrics(config: StudyConfig, record: Record, results: pd.DataFrame) -> dict[str, float]:
@@ -56,9 +53,7 @@ def study_metrics(config: StudyConfig, record: Record, results: pd.DataFrame) ->
 
 
 def _settings(config: StudyConfig, record: Record, results: pd.DataFrame) -> dict[str, float]:
-    full = max((entry.epochs for entry in record.search), default=0)
-    all_full = config.tune.scheduler in ALL_FULL
-    counted = [entry for entry in record.search if all_full or entry.epochs == full]
+    counted, _ = split_stopped(record, config.tune.scheduler == "asha")
     measure = Measure.of(config.data)
     retrained = record.retrain if config.judges_each else ()
     tested = scores_of_searches(counted, retrained, measure.test)
