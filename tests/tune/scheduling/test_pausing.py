@@ -184,3 +184,38 @@ def test_pb2_takes_over_weights_and_chooses_learning_rates(tmp_path: Path) -> No
     kept = list((tmp_path / "study/search/search-001").glob("checkpoint_*"))
     assert len(kept) == 4  # so that what another trial takes over still lies there
     assert run(study, trials, tmp_path, resume=True) == [worse, better]
+
+
+class FailLater(Callback):
+    """Lets a seed fail for good once it has reported its first epoch."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+
+    def on_trial_result(self, *args: Any, trial: Any, **info: Any) -> None:
+        if trial.trial_id == f"search-{self.seed:03d}":
+            (self.folder / f"fail-{self.seed}").touch()
+
+
+@pytest.mark.slow  # three brackets take 17 trials
+def test_trials_that_fail_neither_lose_their_place_nor_leave_others_waiting(
+    tmp_path: Path,
+) -> None:
+    study = stub_study(
+        tmp_path,
+        epochs=9,
+        tune={"scheduler": HYPERBAND, "max_failures": 1},
+        resources={"max_concurrent": 1},
+    )
+    # the third bracket: nine trials, of which three go on to epoch 3, and one of them to 9
+    rates = [0.001] * 8 + [0.4, 0.5, 0.3] + [0.001] * 6
+    trials = with_rates(stub_trials(study, 17), rates)
+    (tmp_path / "kill-9-2").touch()
+    outcomes = run(study, trials, tmp_path, callbacks=[FailLater(tmp_path, 10)])
+    epochs = [len(outcome.history) for outcome in outcomes]
+    assert epochs[:3] == [9, 9, 9]
+    assert sorted(epochs[3:8]) == [3, 3, 3, 9, 9]
+    assert sorted(epochs[8:10]) == [3, 9]
+    assert epochs[11:] == [1] * 6
+    assert epochs_run(tmp_path, 9)[:3] == [1, 2, 2]
+    assert [o.name for o in outcomes if o.status == "failed"] == ["search-010"]
