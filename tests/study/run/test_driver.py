@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ray.tune.schedulers import HyperBandScheduler, MedianStoppingRule
 
+from darts_ray.config.sections import TuneClass
 from darts_ray.errors import ConfigError, DataError, StudyError, TrialsFailedError
 from darts_ray.space import zoo
 from darts_ray.study import load_study, resume_study, run_study
@@ -234,3 +236,32 @@ def test_a_table_that_is_looked_up_later_repeats_no_training() -> None:
     done = ("search", "select", "retrain", "export")
     record = Record(stages={stage: StageState(finished=True) for stage in done})
     assert pending_stages(record, STAGES, named=False) == ["benchmark", "report"]
+
+
+def test_a_scheduler_object_is_noted_and_needed_until_the_searches_have_ended(
+    tmp_path: Path, ray: FakeRay
+) -> None:
+    ray.interrupt = "search"
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tiny(tmp_path), scheduler=HyperBandScheduler(max_t=2), quiet=True)
+    folder = tmp_path / "tiny"
+    noted = load_study(folder).config.tune.scheduler
+    assert noted == TuneClass(type="ray.tune.schedulers.hyperband.HyperBandScheduler", python=True)
+    ray.interrupt = None
+    with pytest.raises(ConfigError, match=r"HyperBandScheduler.*resume_study\(folder, scheduler="):
+        resume_study(folder)
+    with pytest.raises(StudyError, match=r"differs in: tune\.scheduler\.type \(may change until"):
+        resume_study(folder, scheduler=MedianStoppingRule())
+    with pytest.raises(StudyError, match=r"differs in: tune\.scheduler \(may change until"):
+        resume_study(folder, overrides=["tune.scheduler=asha"])
+    resume_study(folder, scheduler=HyperBandScheduler(max_t=2), quiet=True)
+    assert ray.started[0] == ray.started[1] == "search"
+    resume_study(folder, quiet=True)  # the searches have ended
+
+
+def test_a_scheduler_that_cannot_be_made_begins_no_study(tmp_path: Path, ray: FakeRay) -> None:
+    config = tiny(tmp_path, tune={"scheduler": {"type": "nowhere.Scheduler"}})
+    with pytest.raises(ConfigError, match=r"tune\.scheduler\.type: nowhere cannot be imported"):
+        run_study(config)
+    assert not (tmp_path / "tiny/study.yaml").exists()
+    assert ray.started == []
