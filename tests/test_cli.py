@@ -11,7 +11,7 @@ import typer
 
 from darts_ray import __version__
 from darts_ray.cli import app, run
-from darts_ray.cli.next_step import opening
+from darts_ray.cli.next_step import command, opening, trying
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
@@ -181,15 +181,27 @@ def test_pages_are_opened_as_the_platform_does(platform: str, words: str) -> Non
 
 def test_what_lies_in_an_object_store_is_fetched_first() -> None:
     assert opening("s3://bucket/runs/report.html", "linux").startswith("fetch s3://bucket")
+    assert trying("s3://bucket/q/best.onnx", "s3://bucket/q/example.png", "linux") == (
+        "fetch s3://bucket/q/best.onnx and s3://bucket/q/example.png, then darts-ray predict"
+        " best.onnx example.png"
+    )
+
+
+@pytest.mark.parametrize(
+    ("platform", "quoted"), [("linux", "'/my runs/[a]'"), ("win32", '"/my runs/[a]"')]
+)
+def test_commands_are_quoted_as_the_platforms_shell_reads_them(platform: str, quoted: str) -> None:
+    assert command(["status", "/my runs/[a]"], platform=platform) == f"darts-ray status {quoted}"
 
 
 def test_plan_says_how_to_start_what_it_planned(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["plan", QUICKSTART, "--set", "seeds=[0, 1]"]) == 0
+    axis = "search.method={grid: [darts, random]}"  # no markup, whatever its brackets look like
+    assert run(["plan", QUICKSTART, "--set", axis]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"Next: darts-ray study {QUICKSTART} --set 'seeds=[0, 1]'"
+    assert last == f"Next: darts-ray study {QUICKSTART} --set '{axis}'"
 
 
 def test_a_shell_completes_commands() -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from darts_ray.cli import run
 from darts_ray.config import load_config
 from darts_ray.data import evaluation_batches, open_images
 from darts_ray.space import Genotype
@@ -63,17 +64,24 @@ def test_folder_is_complete(finished: tuple[Path, str]) -> None:
         "genotypes.json",
         "best.onnx",
         "best.pt",
+        "example.png",
         "report.html",
     }
     assert promised <= names
     assert not [name for name in names if "tmp" in name]
 
 
-def test_terminal_says_where_everything_is(finished: tuple[Path, str]) -> None:
+def test_terminal_says_where_everything_is_and_what_it_says_to_type_works(
+    finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, printed = finished
     assert str(folder) in printed.replace("\n", "")
     assert "Test accuracy" in printed
-    assert "Next:" in printed
+    first, last = printed.splitlines()[-2:]
+    assert first == f"Next: xdg-open {folder}/report.html"
+    assert last == f"Next: darts-ray predict {folder}/best.onnx {folder}/example.png"
+    assert run(last.split()[2:]) == 0
+    assert capsys.readouterr().out.startswith(f"{folder}/example.png: ")
 
 
 def test_tables_hold_every_epoch(finished: tuple[Path, str]) -> None:

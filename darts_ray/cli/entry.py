@@ -12,11 +12,17 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from darts_ray.cli.commands import comparing, judging, preparing, running, watching
+from darts_ray.cli.commands import (
+    comparing,
+    judging,
+    predicting,
+    preparing,
+    running,
+    watching,
+)
 from darts_ray.cli.printing import stderr
 from darts_ray.errors import ConfigError, DartsError
 from darts_ray.location import redact
-from darts_ray.predict import predict
 
 app = typer.Typer(
     help="Differentiable architecture search on Ray Tune: many seeds in parallel, exact second"
@@ -53,7 +59,7 @@ for _command in (
     watching.status,
     watching.list_,
     running.export,
-    predict,
+    predicting.predict,
     judging.report,
     comparing.compare,
     judging.evaluate,

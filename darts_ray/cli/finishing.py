@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from darts_ray.cli.next_step import opening
+from darts_ray.cli.next_step import announce, command, opening, trying
 from darts_ray.cli.printing import message, print_json, stderr, stdout
 
 if TYPE_CHECKING:
@@ -72,16 +72,19 @@ def _print(result: StudyResult) -> None:
     message(f"Study folder: {result.folder}")
     if result.report is not None:
         message(f"Report: {result.report}")
-    message(f"Next: {_next_command(result)}")
+    announce(*_next_steps(result))
 
 
-def _next_command(result: StudyResult) -> str:
+def _next_steps(result: StudyResult) -> list[str]:
     if result.failed:
-        return f"darts-ray resume {result.folder}   # tries the failed trials again"
-    if result.onnx is not None:
-        if result.report is None:
-            return f"darts-ray report {result.folder}"
-        return opening(result.report)
-    if result.test_scores:
-        return f"darts-ray export {result.folder}"
-    return f"darts-ray retrain CONFIG --genotype {result.folder}"
+        return [command(["resume", result.folder])]  # tries the failed trials again
+    steps = [] if result.report is None else [opening(result.report)]
+    if result.pending:
+        return [*steps, command(["resume", result.folder])]
+    if result.onnx is None:
+        if result.test_scores:
+            return [*steps, command(["export", result.folder])]
+        return [*steps, command(["retrain", "CONFIG", "--genotype", result.folder])]
+    if result.example is not None:
+        steps.append(trying(result.onnx, result.example))
+    return steps or [command(["report", result.folder])]

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
+
+from darts_ray.cli.printing import message, progress
+
+
+def announce(*steps: str, aside: bool = False) -> None:
+    """Print what to type next, as the last lines of a command.
+
+    A command with `--json` (or another form for scripts) announces nothing.
+
+    Args:
+        steps: each a line.
+        aside: to standard error, after a command whose standard output is nothing but values.
+    """
+    for step in steps:
+        (progress if aside else message)(f"Next: {step}")
 
 
 def opening(place: str, platform: str = sys.platform) -> str:
@@ -22,7 +38,25 @@ def opening(place: str, platform: str = sys.platform) -> str:
     return f"{opener} {shlex.quote(place)}"
 
 
-def command(words: Sequence[str], overrides: Sequence[str] | None = None) -> str:
-    """Return a line of this program's that a shell understands."""
+def trying(onnx: str, example: str, platform: str = sys.platform) -> str:
+    """Return how an exported network is tried on a picture.
+
+    Args:
+        onnx: path or URI of the file.
+        example: path or URI of the picture, in the same folder.
+        platform: as `sys.platform`.
+    """
+    words = ["predict", onnx, example]
+    if "://" not in onnx:
+        return command(words, platform=platform)
+    names = [place.rpartition("/")[2] for place in (onnx, example)]
+    return f"fetch {onnx} and {example}, then {command(['predict', *names], platform=platform)}"
+
+
+def command(
+    words: Sequence[str], overrides: Sequence[str] | None = None, platform: str = sys.platform
+) -> str:
+    """Return a line of this program's that the platform's shell understands."""
     sets = [word for override in overrides or () for word in ("--set", override)]
-    return shlex.join(["darts-ray", *words, *sets])
+    join = subprocess.list2cmdline if platform == "win32" else shlex.join
+    return join(["darts-ray", *words, *sets])

@@ -14,7 +14,7 @@ stderr = Console(stderr=True)
 
 def message(text: str) -> None:
     """Print one plain line to standard output, however long it is."""
-    stdout.print(text, highlight=False, soft_wrap=True)
+    stdout.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def progress(text: str) -> None:

@@ -10,10 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from darts_ray.export.consumer.benchmark import BenchmarkResult, benchmark_onnx
+    from darts_ray.export.consumer.benchmark import (
+        BenchmarkResult,
+        benchmark_files,
+        benchmark_onnx,
+    )
     from darts_ray.export.consumer.contract import ModelMetadata, PictureRule, TextRule
     from darts_ray.export.consumer.images import OnnxNetwork, Prediction, accuracy_onnx
     from darts_ray.export.consumer.language import OnnxLanguageModel
+    from darts_ray.export.example import example_picture
     from darts_ray.export.onnx_file import export_onnx, export_recurrent_onnx, load_proto
     from darts_ray.export.program import export_program
     from darts_ray.export.quantize import QuantizeResult, quantize_onnx
@@ -31,7 +36,9 @@ __all__ = [
     "TextRule",
     "VerifyResult",
     "accuracy_onnx",
+    "benchmark_files",
     "benchmark_onnx",
+    "example_picture",
     "export_onnx",
     "export_program",
     "export_recurrent_onnx",
@@ -43,10 +50,11 @@ __all__ = [
 ]
 
 _PLACES = {
-    "consumer.benchmark": ("BenchmarkResult", "benchmark_onnx"),
+    "consumer.benchmark": ("BenchmarkResult", "benchmark_files", "benchmark_onnx"),
     "consumer.contract": ("ModelMetadata", "PictureRule", "TextRule"),
     "consumer.images": ("OnnxNetwork", "Prediction", "accuracy_onnx"),
     "consumer.language": ("OnnxLanguageModel",),
+    "example": ("example_picture",),
     "onnx_file": ("export_onnx", "export_recurrent_onnx", "load_proto"),
     "program": ("export_program",),
     "quantize": ("QuantizeResult", "quantize_onnx"),

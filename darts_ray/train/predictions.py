@@ -42,9 +42,12 @@ class Predictions:
         self._deployed = deployed
         self._rows: list[tuple[Tensor, ...]] = []
         self._deployed_rows: list[Tensor] = []
+        self._example: Tensor | None = None
 
     def add_pixels(self, images: Tensor) -> None:
-        """Show the file a batch, uint8 (batch, channels, height, width)."""
+        """Take a batch, uint8 (batch, channels, height, width): the file sees it too."""
+        if self._example is None and len(images):
+            self._example = images[0].cpu().contiguous().clone()
         if self._deployed is not None:
             self._deployed_rows.append(self._deployed.classes(images))
 
@@ -60,14 +63,17 @@ class Predictions:
         """Return tensors (num,) in the order of the test set; none before the first batch.
 
         `label` and `predicted` (classes), `confidence` (the likeliest class's probability), and
-        `margin` (by how much the largest logit exceeds the next). Of a deployed file also
-        `file_predicted` (classes), and its digest as `file_digest`, uint8 (bytes,).
+        `margin` (by how much the largest logit exceeds the next); the first image as `example`,
+        uint8 (channels, height, width). Of a deployed file also `file_predicted` (classes), and
+        its digest as `file_digest`, uint8 (bytes,).
         """
         if not self._rows:
             return {}
         names = ("label", "predicted", "confidence", "margin")
         columns = zip(*self._rows, strict=True)
         found = {name: torch.cat(column) for name, column in zip(names, columns, strict=True)}
+        if self._example is not None:
+            found["example"] = self._example
         if self._deployed is not None:
             found["file_predicted"] = torch.cat(self._deployed_rows)
             found["file_digest"] = torch.tensor(list(self._deployed.digest), dtype=torch.uint8)

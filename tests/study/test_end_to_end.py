@@ -87,7 +87,8 @@ def test_exported_files_compute_what_was_measured(studies: dict[str, StudyResult
     config = load_study(result.folder).config
     test = open_images(config.data).open_test()
     images, labels = next(iter(test.read(torch.arange(64), 64, device=torch.device("cpu"))))
-    logits = OnnxNetwork(Path(result.folder, "best.onnx")).predict(images)
+    network = OnnxNetwork(Path(result.folder, "best.onnx"))
+    logits = network.predict(images)
     accuracy = float((logits.argmax(1) == labels.numpy()).mean())
     saved = load_checkpoint(Path(result.folder, "best.pt"))
     assert saved.config.parsed_genotype() == result.winner
@@ -96,6 +97,11 @@ def test_exported_files_compute_what_was_measured(studies: dict[str, StudyResult
     seen = deployment.tested(load_study(result.folder))
     assert seen is not None
     assert (seen.file_accuracy, seen.num_other) == (accuracy, 0)
+    # the picture to try it on is the first of the test set
+    assert result.example == f"{result.folder}/example.png"
+    (picture,) = network.classify([result.example], top=1)
+    assert picture[0].label == str(int(logits[0].argmax()))
+    assert seen.example == str(int(labels[0]))
 
 
 def test_every_trial_is_one_run_in_mlflow(studies: dict[str, StudyResult]) -> None:

@@ -188,6 +188,7 @@ def test_the_test_set_is_read_after_the_last_epoch_only(tmp_path: Path) -> None:
     with np.load(tmp_path / "end/test_predictions.npz", allow_pickle=False) as seen:
         assert np.mean(seen["label"] == seen["predicted"]) == last["test_accuracy"]
         assert seen["margin"].min() >= 0
+        assert (seen["example"].dtype, seen["example"].shape) == (np.uint8, (1, 8, 8))
     again = RetrainTrainable(config={**RETRAIN, "epochs": 2})
     again.restore(str(tmp_path / "end"))
     again.save(str(tmp_path / "later"))  # without another look at the test set

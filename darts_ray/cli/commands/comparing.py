@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from darts_ray.cli.next_step import command, opening
+from darts_ray.cli.next_step import announce, command, opening
 from darts_ray.cli.options import AsJson
 from darts_ray.cli.pages import check_page, write_page
 from darts_ray.cli.printing import message, print_json, progress, stdout
@@ -61,9 +61,9 @@ def compare(
     else:
         _print(comparison)
         if output is None:
-            message(f"Next: {command(['compare', *folders, '-o', 'comparison.html'])}")
+            announce(command(["compare", *folders, "-o", "comparison.html"]))
         else:
-            message(f"Next: {opening(str(output.resolve()))}")
+            announce(opening(str(output.resolve())))
 
 
 def _print(comparison: StudyComparison) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from darts_ray.cli.next_step import opening
+from darts_ray.cli.next_step import announce, command, opening
 from darts_ray.cli.options import AsJson, Folder, Overrides
 from darts_ray.cli.pages import check_page, write_page
 from darts_ray.cli.printing import message, print_json, stdout
@@ -41,7 +41,7 @@ def report(
         print_json({"report": page})
         return
     message(f"Report: {page}")
-    message(f"Next: {opening(page)}")
+    announce(opening(page))
 
 
 def evaluate(
@@ -80,3 +80,7 @@ def evaluate(
         return
     for name, value in metrics.items():
         stdout.print(f"{name}: {value:.6g}", highlight=False)
+    words = ["evaluate", str(checkpoint), "--data", str(data)]
+    words += ["--original"] if original else []
+    words += ["--genotype", genotype] if genotype is not None else []
+    announce(command([*words, "--json"], overrides), aside=True)

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from darts_ray import __version__
-from darts_ray.cli.next_step import command
+from darts_ray.cli.next_step import announce, command
 from darts_ray.cli.options import AsJson, ConfigFile, Overrides
 from darts_ray.cli.printing import duration, message, print_json, stderr, stdout
 from darts_ray.config import load_config
@@ -39,7 +39,8 @@ def init(
         if as_json:
             print_json({"file": str(written)})
             return
-        message(f"Wrote {written}. Next:  darts-ray plan {written}")
+        message(f"Wrote {written}")
+        announce(command(["plan", str(written)]))
         return
     configs = shipped_configs().values()
     if as_json:
@@ -51,6 +52,7 @@ def init(
     for config in configs:
         table.add_row(config.name, config.summary, config.cost)
     stdout.print(table)
+    announce(command(["init", "quickstart"]))
 
 
 def doctor(
@@ -74,10 +76,12 @@ def doctor(
             style = "red" if finding.blocking else "yellow" if finding.remedy else None
             table.add_row(finding.subject, finding.value, finding.remedy, style=style)
         stdout.print(table)
-    if any(finding.blocking for finding in findings):
-        raise typer.Exit(2)
+    blocked = any(finding.blocking for finding in findings)
     if not as_json:
-        message("Next: darts-ray init")
+        again = f"follow the remedies, then {command(['doctor', '--output', str(output)])}"
+        announce(again if blocked else command(["init"]))
+    if blocked:
+        raise typer.Exit(2)
 
 
 def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
@@ -116,7 +120,7 @@ def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
     )
     for note in planned.notes:
         stdout.print(note)
-    message(f"Next: {command(['study', str(config)], overrides)}")
+    announce(command(["study", str(config)], overrides))
 
 
 def bench(
@@ -165,6 +169,7 @@ def bench(
         f"{measured.num_searches} searches, one after the other:"
         f" {duration(measured.study_search_hours)} on this device."
     )
+    announce(command(["study", str(config)], overrides))
 
 
 def version() -> None:
@@ -173,3 +178,4 @@ def version() -> None:
     Example:  darts-ray version
     """
     stdout.print(__version__)
+    announce(command(["doctor"]), aside=True)

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from darts_ray.cli.next_step import announce, command
 from darts_ray.cli.options import AsJson, Folder
 from darts_ray.cli.printing import age, duration, message, print_json, score, stdout
 
@@ -59,7 +60,7 @@ def status(
     else:
         stdout.print(_view(seen))
     if not as_json:
-        message(f"Next: {_next(seen)}")
+        announce(_next(seen))
 
 
 def list_(
@@ -79,7 +80,8 @@ def list_(
         print_json([asdict(line) for line in lines])
         return
     if not lines:
-        message(f"No study below {output}. Begin one:  darts-ray init quickstart")
+        message(f"No study below {output}.")
+        announce(command(["init", "quickstart"]))
         return
     table = Table(box=box.SIMPLE)
     for heading in ("study", "state", "stage", "trials", "winner", "test", "last change"):
@@ -100,7 +102,8 @@ def list_(
     for line in lines:
         if line.verdict is not None:
             stdout.print(f"{escape(line.name)}: {escape(line.verdict)}", highlight=False)
-    message("Next: darts-ray status STUDY, or darts-ray compare STUDY STUDY")
+    newest = max(lines, key=lambda line: line.last_change or 0.0)
+    announce(command(["status", newest.folder]))
 
 
 def _until_ended(seen: StudyStatus, every: float) -> Iterator[StudyStatus]:
@@ -191,7 +194,7 @@ def _driver(seen: StudyStatus) -> str:
 
 def _next(seen: StudyStatus) -> str:
     if seen.state == "running":
-        return f"darts-ray status {seen.folder} --watch"
+        return command(["status", seen.folder, "--watch"])
     if seen.state == "finished" and not seen.failed:
-        return f"darts-ray report {seen.folder}"
-    return f"darts-ray resume {seen.folder}"
+        return command(["report", seen.folder])
+    return command(["resume", seen.folder])

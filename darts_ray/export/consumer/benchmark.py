@@ -6,8 +6,10 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +66,31 @@ def benchmark_onnx(
         median, p95 = _time(call, seconds)
         timed.append(BenchmarkResult(size, threads, 1e3 * median, 1e3 * p95, per_call / median))
     return timed
+
+
+def benchmark_files(paths: Sequence[Path], *, seconds: float) -> dict[str, Any]:
+    """Time batches of 1 and 32 of each file, with one thread and with all.
+
+    Args:
+        paths: to time.
+        seconds: as of `benchmark_onnx`.
+
+    Returns:
+        `cpu` and `onnxruntime`, where that was; `files`: by name, the fields of each result.
+
+    Raises:
+        PredictionError: a file cannot be read.
+    """
+    counts = dict.fromkeys((1, available_cpus()))
+    files = {
+        path.name: [
+            asdict(result)
+            for threads in counts
+            for result in benchmark_onnx(path, seconds=seconds, num_threads=threads)
+        ]
+        for path in paths
+    }
+    return {"cpu": cpu_name(), "onnxruntime": version("onnxruntime"), "files": files}
 
 
 def available_cpus() -> int:

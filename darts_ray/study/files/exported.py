@@ -1,8 +1,27 @@
-"""What the export stage leaves in the record."""
+"""What the export stage leaves: files in the study folder, and what the record says of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+ONNX_FILE = "best.onnx"
+SIDECAR_FILE = "best.json"
+INT8_FILE = "best-int8.onnx"
+INT8_SIDECAR_FILE = "best-int8.json"
+UNROLLED_FILE = "best-unrolled.onnx"
+UNROLLED_SIDECAR_FILE = "best-unrolled.json"
+SPEED_FILE = "speed.json"
+CARD_FILE = "model_card.md"
+EXAMPLE_FILE = "example.png"
+"""A picture of the test set, to try the file on."""
+PROGRAM_FILE = "best.pt2"
+WEIGHTS_FILE = "best.pt"
+EXPORTED_FILES = (
+    *(WEIGHTS_FILE, ONNX_FILE, SIDECAR_FILE, PROGRAM_FILE),
+    *(INT8_FILE, INT8_SIDECAR_FILE, UNROLLED_FILE, UNROLLED_SIDECAR_FILE),
+    *(SPEED_FILE, CARD_FILE, EXAMPLE_FILE),
+)
+"""All of them; those that a study did not ask for are missing."""
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from darts_ray.export.consumer.contract import ModelMetadata
+from darts_ray.study.files.exported import SPEED_FILE
 from darts_ray.study.files.study import Study
 from darts_ray.study.report.figures.style import STYLE
 from darts_ray.study.report.statistics.classes import ClassReport, class_report
 
 PREDICTIONS_FILE = "test_predictions.npz"
 """Inside a retraining's checkpoint folder: what was predicted in the pass over the test set."""
-SPEED_FILE = "speed.json"
 MAX_CONFUSED = 30
 """Classes; a larger matrix is not readable."""
 
@@ -41,6 +41,7 @@ class Tested:
             logits differ there by as much as they did at most where both were compared: their two
             largest logits are at most twice that apart. None: not known, as torch did not test in
             the file's float32.
+        example: true class of the first image, which example.png shows.
         picture: the confusion matrix (PNG); None: too many classes.
     """
 
@@ -51,6 +52,7 @@ class Tested:
     file_accuracy: float | None
     num_other: int | None
     num_close: int | None
+    example: str
     picture: bytes | None
 
 
@@ -82,6 +84,7 @@ def tested(study: Study) -> Tested | None:
         file_accuracy,
         num_other,
         close,
+        names[int(kept["label"][0])],
         draw_confusion(report.confusion, names) if len(names) <= MAX_CONFUSED else None,
     )
 

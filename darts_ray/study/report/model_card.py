@@ -9,7 +9,7 @@ from typing import Any
 from darts_ray.export.consumer.contract import ModelMetadata
 from darts_ray.export.consumer.snippet import snippet
 from darts_ray.space import Genotype
-from darts_ray.study.files.exported import Exported
+from darts_ray.study.files.exported import CARD_FILE, EXAMPLE_FILE, Exported
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import RetrainEntry
@@ -18,8 +18,6 @@ from darts_ray.study.report.cell_drawing import draw_cell
 from darts_ray.study.report.deployment import Tested, onnx_accuracy, speed, tested
 from darts_ray.study.report.statistics.description import summarise
 from darts_ray.study.report.summary import count, spread
-
-CARD_FILE = "model_card.md"
 
 
 def write_model_card(folder: StudyFolder) -> None:
@@ -46,6 +44,7 @@ def render_model_card(study: Study, metadata: ModelMetadata) -> str:
         *([""] if result is None else _classes(result)),
         "## Files and speed\n",
         *_files(study, exported, entry),
+        *([] if result is None else _example(study, result)),
         "## How to use it\n",
         _contract(metadata),
         f"```python\n{snippet(metadata, exported.file)}```\n",
@@ -108,6 +107,14 @@ def _classes(result: Tested) -> Iterator[str]:
     if result.picture is not None:
         encoded = base64.b64encode(result.picture).decode("ascii")
         yield f"![Confusion matrix](data:image/png;base64,{encoded})\n"
+
+
+def _example(study: Study, result: Tested) -> Iterator[str]:
+    if study.folder.has(EXAMPLE_FILE):
+        yield (
+            f"`{EXAMPLE_FILE}`, to try them on, is the first picture of the test set, of class"
+            f" {result.example}.\n"
+        )
 
 
 def _files(study: Study, exported: Exported, entry: RetrainEntry) -> Iterator[str]:

@@ -12,6 +12,7 @@ from darts_ray.config import StudyConfig
 from darts_ray.data import open_data
 from darts_ray.errors import RUN_FAILED, ConfigError, DartsError, DataError
 from darts_ray.space import Genotype
+from darts_ray.study.files.exported import EXAMPLE_FILE
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import STAGES, TRAINING_STAGES, Record
@@ -53,11 +54,13 @@ class StudyResult:
         test_metric: `test_accuracy` (0..1) or `test_perplexity`.
         test_scores: retrain seed to test score of the winner; empty without a retrain stage.
         onnx: path or URI of best.onnx; None without an export stage.
+        example: path or URI of example.png, a picture of the test set; None without one.
         verification: what the comparison with torch in onnxruntime found; None as `onnx`.
         failed: one record per failed trial: stage, trial, setting, seed, error.
         num_trials: all trials of the stages that have run.
         seconds: wall time per stage, summed over interruptions.
         report: path or URI of report.html; None when the report stage was not asked for.
+        pending: stages of the configuration that are not done, in order.
     """
 
     folder: str
@@ -67,11 +70,13 @@ class StudyResult:
     test_metric: str
     test_scores: Mapping[int, float]
     onnx: str | None
+    example: str | None
     verification: Mapping[str, Any] | None
     failed: tuple[Mapping[str, Any], ...]
     num_trials: int
     seconds: Mapping[str, float]
     report: str | None
+    pending: tuple[str, ...]
 
 
 def run_study(
@@ -278,11 +283,13 @@ def _result(
             if measure.test in entry.metrics
         },
         onnx=None if export is None else folder.child(export.file),
+        example=folder.child(EXAMPLE_FILE) if folder.has(EXAMPLE_FILE) else None,
         verification=verification,
         failed=tuple(asdict(failure) for failure in record.failed),
         num_trials=sum(stage.num_trials for stage in record.stages.values()),
         seconds={name: stage.seconds for name, stage in record.stages.items()},
         report=folder.child(REPORT_FILE) if reported else None,
+        pending=tuple(stage for stage in config.stages if not record.has_finished(stage)),
     )
 
 

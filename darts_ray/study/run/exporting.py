@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,8 @@ from darts_ray.errors import ExportError
 from darts_ray.export import (
     ModelMetadata,
     VerifyResult,
-    benchmark_onnx,
+    benchmark_files,
+    example_picture,
     export_onnx,
     export_program,
     export_recurrent_onnx,
@@ -26,31 +28,32 @@ from darts_ray.export import (
     verify_onnx,
     verify_recurrent_onnx,
 )
-from darts_ray.export.consumer.benchmark import available_cpus, cpu_name
 from darts_ray.export.onnx_file import graph_digest, sidecar
-from darts_ray.study.files.exported import Exported, Int8File, ProgramFile, UnrolledFile
+from darts_ray.study.files.exported import (
+    EXAMPLE_FILE,
+    EXPORTED_FILES,
+    INT8_FILE,
+    INT8_SIDECAR_FILE,
+    ONNX_FILE,
+    PROGRAM_FILE,
+    SIDECAR_FILE,
+    SPEED_FILE,
+    UNROLLED_FILE,
+    UNROLLED_SIDECAR_FILE,
+    WEIGHTS_FILE,
+    Exported,
+    Int8File,
+    ProgramFile,
+    UnrolledFile,
+)
 from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.record import RetrainEntry
-from darts_ray.study.report.model_card import CARD_FILE
+from darts_ray.study.report.deployment import PREDICTIONS_FILE
 from darts_ray.study.run.contract import model_contract, read_network
 from darts_ray.study.run.registering import describe, register_files
 from darts_ray.tracking import Registration, StudyTracker
 from darts_ray.train import Checkpoint
 
-ONNX_FILE = "best.onnx"
-SIDECAR_FILE = "best.json"
-INT8_FILE = "best-int8.onnx"
-INT8_SIDECAR_FILE = "best-int8.json"
-UNROLLED_FILE = "best-unrolled.onnx"
-UNROLLED_SIDECAR_FILE = "best-unrolled.json"
-SPEED_FILE = "speed.json"
-PROGRAM_FILE = "best.pt2"
-WEIGHTS_FILE = "best.pt"
-EXPORTED_FILES = (
-    *(WEIGHTS_FILE, ONNX_FILE, SIDECAR_FILE, PROGRAM_FILE),
-    *(INT8_FILE, INT8_SIDECAR_FILE, UNROLLED_FILE, UNROLLED_SIDECAR_FILE),
-    *(SPEED_FILE, CARD_FILE),
-)
 NETWORK_FILE = "network.pt"
 """The deployable network inside a retraining's checkpoint folder."""
 
@@ -141,6 +144,7 @@ def export_network(
             unrolled=_unrolled(work, onnx, section.unrolled_length),
         )
         _measure_speed(work.place, section)
+        _write_example(work, f"{entry.checkpoint}/{PREDICTIONS_FILE}")
         _publish(folder, work.place)
         if tracker is not None:
             tracker.log_checkpoint(None, weights)
@@ -173,25 +177,22 @@ def _write_onnx(work: _Export, onnx: Path) -> tuple[VerifyResult, str]:
 
 
 def _measure_speed(place: Path, section: ExportSection) -> None:
-    """Time batches of 1 and 32 with one thread and with all, and write speed.json.
-
-    It is a file of its own because the record holds only what a second run would find again.
-    """
+    """Write speed.json, a file of its own: the record holds only what a second run would find."""
     if not section.benchmark_seconds:
         return
-    files = {
-        name: [
-            asdict(result)
-            for threads in dict.fromkeys((1, available_cpus()))
-            for result in benchmark_onnx(
-                place / name, seconds=section.benchmark_seconds, num_threads=threads
-            )
-        ]
-        for name in (ONNX_FILE, INT8_FILE, UNROLLED_FILE)
-        if (place / name).exists()
-    }
-    content = {"cpu": cpu_name(), "onnxruntime": version("onnxruntime"), "files": files}
+    files = [place / name for name in (ONNX_FILE, INT8_FILE, UNROLLED_FILE)]
+    content = benchmark_files([f for f in files if f.exists()], seconds=section.benchmark_seconds)
     (place / SPEED_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_example(work: _Export, predictions: str) -> None:
+    """Write a picture to try the file on: the first of the test set, kept in the pass over it."""
+    rule = work.metadata.pictures
+    if rule is None or not work.folder.has(predictions):
+        return
+    with np.load(io.BytesIO(work.folder.read_bytes(predictions)), allow_pickle=False) as kept:
+        if "example" in kept:  # retrainings of older versions kept none
+            (work.place / EXAMPLE_FILE).write_bytes(example_picture(kept["example"], rule))
 
 
 def _program(work: _Export) -> ProgramFile:

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from darts_ray.study.files import entries
+from darts_ray.study.files.exported import EXPORTED_FILES
 from darts_ray.study.files.record import Record, Winner
 from darts_ray.study.files.study import ALPHAS_FILE, RESULTS_FILE, Study, write_record
 from darts_ray.study.files.tables import alphas_table, replace_stage, results_table
-from darts_ray.study.run.exporting import EXPORTED_FILES
 from darts_ray.tune import TrialOutcome
 
 

@@ -51,6 +51,7 @@ def folder(tmp_path: Path) -> StudyFolder:
         record.winner.genotype.to_json(),
         NAMES, (0.5,) * 3, (0.2,) * 3, pictures=PictureRule((32, 32), "stretch"),
     )  # fmt: skip
+    folder.write_bytes("example.png", b"")
     folder.write_text("best.json", metadata.to_sidecar("best.onnx", {}, {}))
     return folder
 
@@ -82,6 +83,10 @@ def test_classes_come_from_the_one_pass_over_the_test_set(card: str) -> None:
     assert "| cat | 2 | 50.0 | dog (1) |" in card
     assert "| dog | 2 | 100.0 | - |" in card
     assert "| owl | 1 | 0.0 | cat (1) |" in card
+    assert (
+        "`example.png`, to try them on, is the first picture of the test set, of class cat."
+        in card
+    )
     assert "![Confusion matrix](data:image/png;base64,iVBOR" in card
     # Bins: 0.9 holds three right ones (gap 0.3 in all), 0.6 one wrong, 0.5 one wrong: 1.4 / 5.
     assert "calibration error: 28.00 %" in card

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from darts_ray.cli import run
+from darts_ray.bench import BenchReport, StepCost
+from darts_ray.cli import app, run
 from darts_ray.config import to_yaml
+from darts_ray.data import open_data
+from darts_ray.space import zoo
 from darts_ray.study import load_study
 from darts_ray.study.plan.settings import search_trials
+from darts_ray.train import RetrainRun
+from tests.docs.material import exported
 from tests.study.run.conftest import FakeRay, searches, tiny
+
+# What a command is called with, and what it says comes next: {study} is a finished study, {config}
+# its file, {place} the folder that both are in.
+NEXT = {
+    "init": ("", "init quickstart"),
+    "doctor": ("--output {place}", "init"),
+    "plan": ("{config}", "study {config}"),
+    "bench": ("{config}", "study {config}"),
+    "version": ("", "doctor"),
+    "study": ("{config} --resume", None),
+    "resume": ("{study}", None),
+    "export": ("{study}", None),
+    "report": ("{study}", None),
+    "search": ("{config} --set name=other", "resume {place}/runs/other"),
+    "retrain": ("{config} --set name=v2 --genotype DARTS_V2", None),
+    "status": ("{study}", "report {study}"),
+    "list": ("{place}/runs", "status {study}"),
+    "compare": ("{study} {place}/runs/copy", "{words} -o comparison.html"),
+    "predict": ("{place}/best.onnx {place}/picture.png", "{words} --json"),
+    "evaluate": ("{place}/best.pt --data {config}", "{words} --json"),
+}
+"""None: the page is opened, as the platform does."""
 
 
 @pytest.fixture
@@ -155,3 +184,40 @@ def test_what_may_not_change_is_refused(
     assert part in capsys.readouterr().err.replace("\n", " ")
     assert ray.started == []
     assert Path(finished, "study.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))  # type: ignore[attr-defined]
+def test_every_command_ends_with_what_to_do_next(
+    command: str,
+    finished: str,
+    config: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if command == "compare":
+        shutil.copytree(finished, tmp_path / "runs" / "copy")
+    if command == "predict":
+        exported(tmp_path)
+    if command == "bench":  # which starts processes to measure in, and has tests of its own
+        cost = StepCost("as configured", "first", "CPU", 0.1, 640.0, 2**30, 0.1)
+        report = BenchReport((cost,), "no advice", 2, 0.2)
+        monkeypatch.setattr("darts_ray.bench.bench", lambda *_, **__: report)
+    if command == "evaluate":
+        retraining = tiny(tmp_path).retrain_config(zoo["DARTS_V2"].to_dict(), 0)
+        RetrainRun(retraining, open_data(retraining.data)).save(tmp_path / "best.pt")
+        capsys.readouterr()
+    words, after = NEXT[command]
+    where = {"study": finished, "config": config, "place": tmp_path}
+    words = f"{command} {words}".format(**where)
+    assert run(words.split()) == 0
+    printed = capsys.readouterr()
+    # values are all that these print to standard output
+    values_only = command in ("predict", "evaluate", "version")
+    last = (printed.err if values_only else printed.out).splitlines()[-1]
+    if after is None:
+        assert last.startswith("Next: xdg-open ")
+    else:
+        assert last == f"Next: darts-ray {after}".format(**where, words=words)
+    assert "Next:" not in (printed.out if values_only else printed.err)

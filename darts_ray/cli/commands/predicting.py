@@ -1,4 +1,4 @@
-"""`darts-ray predict`: an exported file applied to pictures or texts; without torch."""
+"""The command that applies an exported file to pictures or texts; without torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from darts_ray.cli.next_step import announce, command
+from darts_ray.cli.options import AsJson
+from darts_ray.cli.printing import stderr
 from darts_ray.errors import PredictionError
 from darts_ray.export.consumer.images import OnnxNetwork
 from darts_ray.export.consumer.language import OnnxLanguageModel
 from darts_ray.export.consumer.predicting import predict_pictures, predict_texts
 from darts_ray.export.consumer.session import is_language_model
+
+TOP = 5
 
 
 def predict(
@@ -26,11 +30,11 @@ def predict(
             help="Pictures, folders of them, Parquet files; for a language model text files.",
         ),
     ],
-    top: Annotated[int, typer.Option(min=1, help="Classes, or next words, to give.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Classes, or next words, to give.")] = TOP,
     column: Annotated[
         str | None, typer.Option(help="Of the pictures in Parquet; default: img or image.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Apply an exported file to pictures or texts.
 
@@ -43,6 +47,10 @@ def predict(
         return
     for result in results:
         typer.echo(_line(result))
+    words = ["predict", str(model), *map(str, inputs)]
+    words += ["--top", str(top)] if top != TOP else []
+    words += ["--column", column] if column is not None else []
+    announce(command([*words, "--json"]), aside=True)
 
 
 def _results(
@@ -53,7 +61,7 @@ def _results(
             raise PredictionError("--column: is for pictures in Parquet; the file reads texts.")
         return predict_texts(OnnxLanguageModel(file), inputs, top=top)
     # Only a terminal shows it; results go to stdout, progress does not.
-    with Console(stderr=True).status("0 pictures") as status:
+    with stderr.status("0 pictures") as status:
         return predict_pictures(
             OnnxNetwork(file),
             inputs,
