@@ -26,6 +26,7 @@ def command(tmp_path: Path) -> list[str]:
     return [*COMMAND, "-q", *(word for value in settings for word in ("--set", value))]
 
 
+@pytest.mark.slow
 def test_a_search_runs_whatever_the_variables_say(tmp_path: Path, short_folder: Path) -> None:
     long = Path("x" * 90)
     (tmp_path / long).mkdir()

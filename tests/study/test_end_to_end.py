@@ -23,6 +23,7 @@ from tests.study.run.conftest import tiny
 from tests.study.run.test_driver import tables
 
 pytestmark = [
+    pytest.mark.slow,  # tests/test_study_end_to_end.py is the quick one
     # Ray leaves its helper processes and their sockets to the end of the interpreter.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -81,6 +81,7 @@ def test_an_outage_in_mid_study_leaves_no_gap_and_no_duplicate(
     assert reader.client.get_model_version_by_alias("cells", "champion").version == "1"
 
 
+@pytest.mark.slow
 def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
     server: Server,
     tmp_path: Path,

@@ -89,6 +89,7 @@ class ElsewhereTrainable(StubTrainable):
         tempfile.tempdir = (folder / "temporary").read_text()
 
 
+@pytest.mark.slow
 def test_a_full_temporary_disk_is_told_and_no_failure_of_a_trial(
     tmp_path: Path, small_disk: Path, local_ray: None
 ) -> None:

@@ -80,6 +80,7 @@ def dashboard(short_folder: Path, tmp_path: Path, environment: dict[str, str]) -
                 process.kill()
 
 
+@pytest.mark.slow
 def test_a_job_submitted_with_a_token_runs_a_study_to_the_end(
     tmp_path: Path, dashboard: str, environment: dict[str, str]
 ) -> None:

@@ -85,6 +85,7 @@ def make_tracker(folder: Path, uri: str) -> StudyTracker:
     return tracker
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_trials_have_one_run_each(tmp_path: Path, local_ray: None) -> None:
     study = stub_study(tmp_path, epochs=3, tune={"max_failures": 1})
     (tmp_path / "kill-0-2").touch()

@@ -76,6 +76,7 @@ def results_removed() -> Iterator[None]:
         folder.rmdir()
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.usefixtures("local_ray", "results_removed")
 def test_ray_finds_save_and_restore_valid(

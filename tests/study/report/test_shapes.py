@@ -28,7 +28,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
         yield load_study(folder.uri)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(RECORDS)
 def test_page_of_every_record(study: Study, record: Record) -> None:
     without = study.config.model_copy(update={"select": None, "retrain": None, "export": None})

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_a_cluster_grows_to_three_nodes_and_a_study_survives_the_loss_of_one(
     tmp_path: Path,
 ) -> None:

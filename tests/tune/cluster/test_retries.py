@@ -44,6 +44,7 @@ class StuckTrainable(StubTrainable):
         return StuckRun(config)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_more_reclaims_than_retries_are_survived_as_long_as_it_gets_on(tmp_path: Path) -> None:
     study = stub_study(tmp_path, epochs=RECLAIMS, tune={"max_failures": 1})

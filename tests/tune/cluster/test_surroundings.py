@@ -73,6 +73,7 @@ def test_ray_tmpdir_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert folder_for_ray() == short
 
 
+@pytest.mark.slow
 def test_a_head_with_and_one_without_a_token(
     environment: dict[str, str], short_folder: Path, tmp_path: Path
 ) -> None:
