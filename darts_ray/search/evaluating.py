@@ -34,7 +34,8 @@ def evaluate(run: SearchRun, progress: Progress) -> dict[str, Any]:
         with torch.no_grad():
             mixing = relax(run.method, run.supernet, "eval", progress)
         metrics: dict[str, Any] = run.batches.evaluate(run.supernet, mixing)
-    every = run.config.hessian_every
+    # why: the loss of a method without alphas does not depend on them; a 0 would pass for flatness
+    every = run.config.hessian_every if run.config.method.trains_alphas else 0
     if every and (run.epochs_done + 1) % every == 0:
         batch = next(run.batches.evaluation_batches())
         metrics["dominant_eigenvalue"] = dominant_eigenvalue(

@@ -202,6 +202,12 @@ def test_hessian_metric(kind: str) -> None:
     assert without_times(plain.run_epoch()) == without_times(with_metric)  # no side effect
 
 
+def test_a_method_without_alphas_has_no_curvature_in_them() -> None:
+    """Not even one of 0, which a table would show as the flattest of all."""
+    run = make("image", method="random_ws", hessian_every=1, max_steps=1)
+    assert "dominant_eigenvalue" not in run.run_epoch()
+
+
 @pytest.mark.parametrize("spoil", ["supernet", "other network", "missing"])
 def test_an_unfit_checkpoint(spoil: str) -> None:
     run = make("image")

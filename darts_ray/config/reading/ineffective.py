@@ -48,6 +48,8 @@ def _in_search(config: SearchConfig) -> Iterator[str]:
     if not method.trains_alphas:
         for name in _changed(optim, "order", "xi", "hvp"):
             yield f"optim.{name}: has no effect, {method.name!r} trains no alphas"
+        if config.hessian_every:
+            yield f"hessian_every: has no effect, {method.name!r} trains no alphas"
     elif optim.order == "first":
         for name in _changed(optim, "xi", "hvp", "hvp_epsilon", "clip_virtual_step"):
             yield f"optim.{name}: has no effect with optim.order: first"

@@ -27,6 +27,7 @@ TEXT = {"source": "english"}
         ({"early_stop": {"decay_max": 0.1, "action": "adapt"}}, []),
         ({"method": {"name": "sdarts", "steps": 3}}, ["method.steps"]),
         ({"method": "random", "optim": {"order": "unrolled"}}, ["optim.order"]),
+        ({"method": "random_ws", "hessian_every": 5}, ["hessian_every"]),
     ],
 )
 def test_of_a_search(values: dict[str, Any], names: list[str]) -> None:
