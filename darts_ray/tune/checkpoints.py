@@ -141,5 +141,12 @@ def read_file(fs: pyarrow.fs.FileSystem, path: str) -> bytes:
         return bytes(stream.read())
 
 
+def replace_file(fs: pyarrow.fs.FileSystem, path: str, content: bytes) -> None:
+    """Write a file whole: who reads it meanwhile sees the old content or the new."""
+    with fs.open_output_stream(f"{path}.tmp", compression=None) as stream:
+        stream.write(content)
+    fs.move(f"{path}.tmp", path)
+
+
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

@@ -15,7 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from darts_ray.errors import CheckpointError
 from darts_ray.location import with_patience
-from darts_ray.tune.checkpoints import read_file
+from darts_ray.tune.checkpoints import read_file, replace_file
 from darts_ray.tune.trials.choosing import SharedChoices
 
 STATE_FILE = "scheduling.pkl"
@@ -78,13 +78,7 @@ class StateFile:
         content = pickle.dumps({"format": FORMAT, **vars(state)})
         if content == self._written:
             return
-
-        def attempt() -> None:
-            with self.fs.open_output_stream(f"{self.path}.tmp", compression=None) as stream:
-                stream.write(content)
-            self.fs.move(f"{self.path}.tmp", self.path)
-
-        with_patience(attempt, self.path)
+        with_patience(lambda: replace_file(self.fs, self.path, content), self.path)
         self._written = content
 
     def choices(self, state: KeptState) -> SharedChoices | None:

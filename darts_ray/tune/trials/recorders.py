@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from darts_ray.tune.checkpoints import replace_file
 from darts_ray.tune.failures.trial import StudyTrial
 from darts_ray.tune.trials.folder import ATTEMPT, ENDING, TrialFolder
 
@@ -30,9 +31,7 @@ class EndingRecorder(Callback):
         fs, path = trial.storage.storage_filesystem, f"{trial.path}/{ENDING}"
         try:
             fs.create_dir(trial.path)
-            with fs.open_output_stream(f"{path}.tmp", compression=None) as stream:
-                stream.write(json.dumps(content).encode("utf-8"))
-            fs.move(f"{path}.tmp", path)
+            replace_file(fs, path, json.dumps(content).encode("utf-8"))
         except (OSError, pa.ArrowException) as error:
             # why: a trial that reached its last epoch is known by its checkpoint anyway
             logger.warning("Trial %s: its ending cannot be noted: %s", trial, error)
