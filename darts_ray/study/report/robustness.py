@@ -183,8 +183,11 @@ def split_stopped(
     """
     full = max((entry.epochs for entry in record.search), default=0)
     may_lack = {e.trial: stops_early if e.stopped is None else e.stopped for e in record.search}
-    stopped = [e for e in record.search if may_lack[e.trial] and e.epochs != full]
-    return [e for e in record.search if e not in stopped], stopped
+    stopped = {e.trial for e in record.search if may_lack[e.trial] and e.epochs != full}
+    return (
+        [e for e in record.search if e.trial not in stopped],
+        [e for e in record.search if e.trial in stopped],
+    )
 
 
 def scores_by_setting(
