@@ -81,6 +81,19 @@ class BenchmarkSection(Model):
         description="Whose test accuracies; default: cifar100 for searches on CIFAR-100, else"
         " cifar10.",
     )
+    table: str | None = Field(
+        None,
+        description="The accuracies: NATS-Bench's own folder or file, or a .parquet file with"
+        " columns like the shipped table's, on the machine that runs the study; null: the shipped"
+        " table.",
+    )
+
+    @field_validator("table")
+    @classmethod
+    def _is_a_path(cls, table: str | None) -> str | None:
+        if table is not None and "://" in table and not table.startswith("file://"):
+            raise ValueError("must be a path; copy the table to the machine that runs the study")
+        return table
 
 
 class ResourcesSection(Model):

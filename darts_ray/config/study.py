@@ -136,7 +136,8 @@ class StudyConfig(Model):
         self.resources.check_workers(sizes, self.data.is_text)
         if self.search is not None:
             self._check_search()
-        asked = self.benchmark.enabled or self.benchmark.datasets is not None
+        named = (self.benchmark.datasets, self.benchmark.table)
+        asked = self.benchmark.enabled or any(value is not None for value in named)
         if asked and not self.benchmark_datasets:
             raise ValueError(
                 "benchmark: is switched off, or no searched space has a published table (that of"

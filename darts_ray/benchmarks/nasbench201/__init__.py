@@ -42,6 +42,7 @@ __all__ = [
     "quantiles",
     "random_mean_and_std",
     "rank",
+    "shipped_table",
     "source",
 ]
 

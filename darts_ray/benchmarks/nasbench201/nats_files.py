@@ -64,16 +64,19 @@ class NatsFolder(Table):
 
     def _columns(self) -> list[str]:
         first = next((n for n in range(len(self.archs)) if self._file(n) is not None), None)
-        return [] if first is None else list(self._cell(first, next(iter(COLUMNS))))
+        return [] if first is None else list(self._cell(first))
 
     def _value(self, number: int, column: str) -> float:
-        cell = self._cell(number, column)
+        cell = self._cell(number)
         if column not in cell:
             raise self._gap(number, column)
         return cell[column]
 
-    def _values(self, column: str) -> npt.NDArray[np.float64]:
-        return np.array([self._value(number, column) for number in range(len(self.archs))])
+    def _column(self, column: str) -> npt.NDArray[np.float64]:
+        if column not in self._columns():
+            raise self._without(column)
+        cells = (self._cell(number) for number in range(len(self.archs)))
+        return np.array([cell.get(column, np.nan) for cell in cells])
 
     def _lacking(self, column: str) -> list[int]:
         if column not in self._columns():
@@ -85,11 +88,12 @@ class NatsFolder(Table):
         places = (self._path / name for name in _file_names(number))
         return next((place for place in places if place.is_file()), None)
 
-    def _cell(self, number: int, column: str) -> dict[str, float]:
+    def _cell(self, number: int) -> dict[str, float]:
+        """Return a cell's accuracies by column; none where it has no file."""
         if number not in self._read:
             place = self._file(number)
             if place is None:
-                raise self._gap(number, column)
+                return {}
             results = read_plain_pickle(place)
             self._read[number] = _accuracies(results, self.archs[number], str(place))
         return self._read[number]

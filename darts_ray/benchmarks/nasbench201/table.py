@@ -105,7 +105,12 @@ class Table(ABC):
         Raises:
             ConfigError: the table lacks one, or a file of it is damaged.
         """
-        return self._values(column_name(dataset, budget))
+        column = column_name(dataset, budget)
+        values = self._column(column)
+        gaps = np.flatnonzero(np.isnan(values))
+        if len(gaps):
+            raise self._gap(int(gaps[0]), column)
+        return values
 
     def require(
         self, archs: Iterable[str], datasets: Iterable[str], budget: Budget = "200"
@@ -130,8 +135,13 @@ class Table(ABC):
         """Return all that the table holds as `index`, `arch` and a column per accuracy.
 
         Written as Parquet, this is the fastest form that `open_table` reads.
+
+        Raises:
+            ConfigError: a file of the table is damaged.
         """
-        columns = {name: pa.array(self._values(name)) for name in self._columns()}
+        columns = {
+            name: pa.array(self._column(name), from_pandas=True) for name in self._columns()
+        }
         first = {"index": pa.array(range(len(self.archs))), "arch": pa.array(self.archs)}
         return pa.table({**first, **columns}).replace_schema_metadata({"source": self.source})
 
@@ -144,8 +154,8 @@ class Table(ABC):
         """Return one accuracy, or raise `ConfigError`."""
 
     @abstractmethod
-    def _values(self, column: str) -> npt.NDArray[np.float64]:
-        """Return a column without gaps, or raise `ConfigError`."""
+    def _column(self, column: str) -> npt.NDArray[np.float64]:
+        """Return a column, NaN where a cell has no accuracy; raise `ConfigError` without one."""
 
     @abstractmethod
     def _lacking(self, column: str) -> list[int]:
@@ -213,16 +223,12 @@ class ColumnTable(Table):
         return list(self._content)
 
     def _value(self, number: int, column: str) -> float:
-        value = float(self._column(column)[number])
+        if column not in self._content:
+            raise self._without(column)
+        value = float(self._content[column][number])
         if np.isnan(value):
             raise self._gap(number, column)
         return value
-
-    def _values(self, column: str) -> npt.NDArray[np.float64]:
-        lacking = self._lacking(column)
-        if lacking:
-            raise self._gap(lacking[0], column)
-        return self._column(column).copy()
 
     def _lacking(self, column: str) -> list[int]:
         lacking: list[int] = np.flatnonzero(np.isnan(self._column(column))).tolist()
@@ -231,7 +237,7 @@ class ColumnTable(Table):
     def _column(self, column: str) -> npt.NDArray[np.float64]:
         if column not in self._content:
             raise self._without(column)
-        return self._content[column]
+        return self._content[column].copy()
 
 
 @cache

@@ -28,7 +28,11 @@ STUDY_FILE = "study.yaml"
 RECORD_FILE = "genotypes.json"
 RESULTS_FILE = "results.parquet"
 ALPHAS_FILE = "alphas.parquet"
+TABLE_FILE = "benchmark.parquet"
+"""The table of the user's own in which true accuracies were looked up."""
 REPORT_FILE = "report.html"
+
+TABLES = (RESULTS_FILE, ALPHAS_FILE, TABLE_FILE)
 
 _PACKAGES = ("darts_ray", "torch", "torchvision", "ray", "mlflow", "onnx", "onnxruntime", "numpy")
 _HEADER = """\
@@ -173,10 +177,14 @@ def resolve_paths(config: StudyConfig) -> StudyConfig:
     data = config.data
     paths = {"path": data.path, "cache_dir": data.cache_dir}
     absolute = {key: absolute_location(path) for key, path in paths.items() if path is not None}
+    table = config.benchmark.table
+    if table is not None:
+        table = absolute_location(table)
     return config.model_copy(
         update={
             "output": absolute_location(config.output),
             "data": data.model_copy(update=absolute),
+            "benchmark": config.benchmark.model_copy(update={"table": table}),
         }
     )
 

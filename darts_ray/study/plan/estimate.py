@@ -27,6 +27,7 @@ from darts_ray.study.plan.probe import (
 )
 from darts_ray.study.plan.settings import baseline_setting, settings_of
 from darts_ray.study.plan.timing import crowding, fixed_seconds, stage_seconds
+from darts_ray.study.plan.truth import check_table, transfers
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,14 @@ def plan_study(config: StudyConfig) -> StudyPlan:
     comes what starting costs. Nothing is downloaded.
 
     Raises:
-        ConfigError: a network does not fit the data, options contradict each other, or a scheduler
-            or searcher cannot be made.
+        ConfigError: a network does not fit the data, options contradict each other, a scheduler or
+            searcher cannot be made, or `benchmark.table` lacks something.
         DataError: the data cannot be opened, or a batch does not fit into it.
     """
     config = resolve_paths(config)
     baseline_setting(config)
     check_named_classes(config)
+    check_table(config)
     data = _open_here(config.data)
     check_fits(config, data)
     settings = settings_of(config) if config.search is not None else []
@@ -255,7 +257,7 @@ def _notes(config: StudyConfig) -> Iterator[str]:
         )
     if config.resources.gpus_per_trial and not torch.cuda.is_available():
         yield "GPU-hours are unknown without a GPU: run `darts-ray bench` on a machine with one."
-    for line in ineffective_in_study(config):
+    for line in [*ineffective_in_study(config), *transfers(config)]:
         yield f"Warning: {line}."
     if config.tune.searcher != "none":
         yield (

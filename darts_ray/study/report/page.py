@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from darts_ray.study.files.record import NO_AXIS, Record
 from darts_ray.study.files.study import REPORT_FILE, Study, load_study
 from darts_ray.study.files.tables import alphas_of
 from darts_ray.study.plan.settings import baseline_setting, settings_of
-from darts_ray.study.plan.truth import column_of
+from darts_ray.study.plan.truth import column_of, transfers
 from darts_ray.study.report.cell_drawing import draw_cell, label
 from darts_ray.study.report.deployment import onnx_accuracy, speed, tested
 from darts_ray.study.report.figures.alphas import alpha_history
@@ -39,10 +39,11 @@ from darts_ray.study.report.figures.data import (
 )
 from darts_ray.study.report.figures.frequencies import draw_frequencies, edge_frequencies
 from darts_ray.study.report.figures.ranks import draw_ranks
-from darts_ray.study.report.robustness import Robustness, assess
+from darts_ray.study.report.robustness import Robustness, assess, split_stopped
 from darts_ray.study.report.statistics import Summary, summarise
 from darts_ray.study.report.summary import count, spread, summarise_settings
 from darts_ray.study.report.trained import candidates, retrained_cells
+from darts_ray.study.report.truth import kept_table, true_accuracies
 
 MAX_HISTORIES = 6
 """Heatmaps of this many searches go into the page; alphas.parquet has them all."""
@@ -150,6 +151,7 @@ def _context(study: Study) -> dict[str, Any]:
         "retrained": record.retrained_winner,
         "others": retrained_cells(record, measure),
         "test": test,
+        "transfers": [line.partition(": ")[2] for line in transfers(study.config)],
         "truth_curves": _truth_curves(results, robustness),
         "search_data": curve_data(results, "search", measure),
         "truth_data": curve_data(results, "benchmark", measure),
@@ -188,15 +190,18 @@ def _robustness(study: Study, results: pd.DataFrame, measure: Measure) -> Robust
         # why the first: an axis may be the space itself, and random cells need one
         first = settings_of(config)[0].values
         space = config.search_config(first, config.seeds[0]).search_space()
-    return assess(
+    stops_early = config.tune.scheduler == "asha"
+    robustness = assess(
         study.record,
         results,
         measure,
         space,
-        stops_early=config.tune.scheduler == "asha",
+        stops_early=stops_early,
         judges_each=config.judges_each,
         baseline=baseline_setting(config),
     )
+    counted, _ = split_stopped(study.record, stops_early)
+    return replace(robustness, published=true_accuracies(counted, kept_table(study)))
 
 
 def _winner_cells(winner: Genotype | None) -> dict[str, bytes]:

@@ -32,7 +32,7 @@ from darts_ray.study.report.statistics import (
     summarise,
     variance_components,
 )
-from darts_ray.study.report.truth import Published, true_accuracies
+from darts_ray.study.report.truth import Published
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Robustness:
         random_distance: mean distance of two random cells of the space.
         baseline: the setting that the others are related to.
         notes: what the reader has to know before believing a verdict.
-        published: true accuracies by dataset; empty where the benchmark stage has not run.
+        published: true accuracies by dataset; a study's own page adds them.
     """
 
     measured: str
@@ -155,7 +155,6 @@ def assess(
         random_distance=None if space is None else random_distance(space),
         baseline=baseline,
         notes=tuple(_notes(scores, stopped, full)),
-        published=true_accuracies(counted),
     )
 
 

@@ -28,6 +28,7 @@ from darts_ray.study.plan.estimate import num_trials
 from darts_ray.study.plan.ineffective import ineffective_in_study
 from darts_ray.study.plan.probe import check_fits
 from darts_ray.study.plan.settings import baseline_setting
+from darts_ray.study.plan.truth import check_table, transfers
 from darts_ray.study.report.summary import result_rows
 from darts_ray.study.run.admission import admit
 from darts_ray.study.run.changes import changed_config
@@ -134,7 +135,9 @@ def run_study(
             known, _ = read_study_file(folder)
             record = bring_up_to_date(folder, known, config, say)
         pending = pending_stages(record, wanted, named=stages is not None)
-        for line in ineffective_in_study(config):
+        if "benchmark" in pending:
+            check_table(config)
+        for line in [*ineffective_in_study(config), *transfers(config)]:
             say(f"Warning: {line}.")
         for stage in wanted:
             if stage not in pending:

@@ -8,11 +8,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from darts_ray.benchmarks import nasbench201
 from darts_ray.study.files import entries
 from darts_ray.study.files.exported import EXPORTED_FILES
 from darts_ray.study.files.record import Record, Winner
-from darts_ray.study.files.study import ALPHAS_FILE, RESULTS_FILE, Study, write_record
+from darts_ray.study.files.study import (
+    ALPHAS_FILE,
+    RESULTS_FILE,
+    TABLE_FILE,
+    Study,
+    write_record,
+)
 from darts_ray.study.files.tables import alphas_table, replace_stage, results_table
+from darts_ray.study.plan.truth import own_table
 from darts_ray.tune import TrialOutcome
 
 
@@ -32,6 +40,7 @@ class Keeper:
         self.record: Record = study.record
         self.has_begun = False
         self._folder = study.folder
+        self._config = study.config
         self._results: pa.Table = study.results_table
         self._say = say
         section = study.config.retrain
@@ -86,6 +95,26 @@ class Keeper:
         self.change(export=None)
         for name in EXPORTED_FILES:
             self._folder.delete(name)
+
+    def keep_table(self) -> nasbench201.Table | None:
+        """Copy the study's own table of true accuracies into its folder, and return it.
+
+        The report needs it, on machines too that the original is not on.
+
+        Returns:
+            None where the study names no table, so that the shipped one is meant.
+
+        Raises:
+            ConfigError: the table cannot be read.
+        """
+        table = own_table(self._config)
+        if table is None:
+            self._folder.delete(TABLE_FILE)
+            return None
+        self._say(f"benchmark: reads {table.name}; if that is NATS-Bench's folder, for minutes")
+        content = table.to_arrow()
+        self._folder.write_table(TABLE_FILE, content)
+        return nasbench201.ColumnTable.from_arrow(table.name, content)
 
     def note_time(self, stage: str, seconds: float, *, finished: bool) -> None:
         """Add to a stage's wall time, say whether it is done, and write the record."""

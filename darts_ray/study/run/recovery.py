@@ -12,6 +12,7 @@ from darts_ray.study.files.record import TRAINING_STAGES, Record, StageState
 from darts_ray.study.files.study import (
     ALPHAS_FILE,
     RESULTS_FILE,
+    TABLE_FILE,
     read_record,
     write_record,
 )
@@ -75,6 +76,13 @@ def bring_up_to_date(
         if changed and record.has_finished(stage):
             say(f"{stage}: {', '.join(changed)} changed")
             record = record.beginning(stage, 0)
+    if (
+        now.benchmark.table is not None
+        and record.has_finished("benchmark")
+        and not folder.has(TABLE_FILE)
+    ):
+        say(f"benchmark: {TABLE_FILE} is gone; true accuracies are looked up again")
+        record = record.beginning("benchmark", 0)
     if record is not written or record.aliases:
         write_record(folder, record)
     return record

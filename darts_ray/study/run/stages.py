@@ -15,11 +15,10 @@ from darts_ray.study.files.folder import StudyFolder
 from darts_ray.study.files.measure import Measure
 from darts_ray.study.files.record import TRAINING_STAGES, Record
 from darts_ray.study.files.study import (
-    ALPHAS_FILE,
     RECORD_FILE,
     REPORT_FILE,
-    RESULTS_FILE,
     STUDY_FILE,
+    TABLES,
     Study,
     read_alphas,
 )
@@ -157,13 +156,14 @@ class StageRunner:
         self._need("search")
         datasets = self.config.benchmark_datasets
         self._kept.begin("benchmark", 0)
-        self._kept.change(search=with_true_accuracies(self.record.search, datasets))
-        rows = trajectories(self._kept.results, datasets)
+        table = self._kept.keep_table()
+        self._kept.change(search=with_true_accuracies(self.record.search, datasets, table))
+        rows = trajectories(self._kept.results, datasets, table)
         self._kept.write_rows("benchmark", rows)
         cells = len(entries.candidates(self.record.search))
         self._say(
-            f"benchmark: {cells} cells and {len(rows)} epochs looked up in NAS-Bench-201"
-            f" ({', '.join(datasets)})"
+            f"benchmark: {cells} cells and {len(rows)} epochs looked up in"
+            f" {'NAS-Bench-201' if table is None else table.name} ({', '.join(datasets)})"
         )
         if self._tracker is not None:
             log_true_accuracies(self._tracker, rows)
@@ -238,7 +238,7 @@ class StageRunner:
         place = write_report(self.folder.uri)
         self._say(f"report: {place}")
         if self._tracker is not None:
-            for name in (STUDY_FILE, RECORD_FILE, RESULTS_FILE, ALPHAS_FILE, REPORT_FILE):
+            for name in (*TABLES, STUDY_FILE, RECORD_FILE, REPORT_FILE):
                 if self.folder.has(name):
                     self._tracker.log_artifact(None, name, self.folder.read_bytes(name))
 

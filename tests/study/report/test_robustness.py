@@ -20,6 +20,7 @@ from darts_ray.study.report.agreement import distance, has_collapsed, mean_dista
 from darts_ray.study.report.page import _robustness, render_report
 from darts_ray.study.report.robustness import Robustness, assess, split_stopped
 from darts_ray.study.report.summary import result_rows
+from darts_ray.study.report.truth import true_accuracies
 from tests.study.fabricated import image_config, search_outcome, training_outcome, write_study
 
 ACCURACY = Measure("accuracy", True)
@@ -126,8 +127,7 @@ def test_true_accuracies_are_described() -> None:
     cells = [skips, skips, best]
     entries = [entry("a", seed, 0.5, cell=cell) for seed, cell in enumerate(cells)]
     looked_up = with_true_accuracies(entries, ("cifar10", "cifar100"))
-    found = assess(record(*looked_up), load_frame(), ACCURACY, spaces["nasbench201"])
-    first, second = found.published
+    first, second = true_accuracies(looked_up)
     assert (first.dataset, second.dataset) == ("cifar10", "cifar100")
     (row,) = first.settings
     assert row.score.mean == pytest.approx((2 * 54.30 + optimum) / 3, abs=0.01)
@@ -136,7 +136,7 @@ def test_true_accuracies_are_described() -> None:
     # cells of another space have no published accuracy
     (other,) = with_true_accuracies([entry("a", 0, 0.5, cell=zoo["DARTS_V2"])], ("cifar10",))
     assert other.true_accuracy == {}
-    assert assess(record(other), load_frame(), ACCURACY, spaces["darts"]).published == ()
+    assert true_accuracies([other]) == ()
 
 
 def test_random_cells_are_the_baseline() -> None:
