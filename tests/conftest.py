@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing.util
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# why: two test processes with two threads each wait for each other's threads on two cores; here,
+# before anything loads torch, and for every process that a test starts
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

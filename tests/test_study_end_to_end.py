@@ -164,16 +164,12 @@ def test_report_is_self_contained(finished: tuple[Path, str]) -> None:
     assert 'href="http' not in page
 
 
-def test_the_same_folder_is_not_overwritten(finished: tuple[Path, str]) -> None:
+def test_the_same_folder_is_not_overwritten(
+    finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, _ = finished
     before = {item.name: item.stat().st_mtime_ns for item in folder.iterdir()}
     words = ["--set", f"output={folder.parent}", "--set", "search.epochs=3"]
-    done = subprocess.run(
-        [sys.executable, "-m", "darts_ray.cli", "study", str(CONFIG), *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert "resume" in done.stderr
+    assert run(["study", str(CONFIG), *words]) == 2
+    assert "resume" in capsys.readouterr().err
     assert {item.name: item.stat().st_mtime_ns for item in folder.iterdir()} == before

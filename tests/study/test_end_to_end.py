@@ -41,8 +41,6 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stud
     """The same study run in one go, and cut before its select stage and resumed."""
     place = tmp_path_factory.mktemp("studies")
     patch = pytest.MonkeyPatch()
-    # on few cores a busy driver would otherwise wait for each worker to spin down
-    patch.setenv("OMP_NUM_THREADS", "1")
 
     def cut(stage: str, *args: Any, **kwargs: Any) -> list[TrialOutcome]:
         if stage == "select":

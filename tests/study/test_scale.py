@@ -28,7 +28,6 @@ def test_200_trials_that_cost_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(stages, "SearchTrainable", StubTrainable)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     study = stub_study(
         tmp_path,
         epochs=2,

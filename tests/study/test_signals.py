@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -38,7 +37,6 @@ class Driver:
             stderr=subprocess.STDOUT,
             cwd=folder,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         self._said = folder / "said"
         self._children: dict[int, psutil.Process] = {}

@@ -89,7 +89,6 @@ def test_a_server_stopped_and_started_in_mid_study_costs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(stages, "SearchTrainable", StubTrainable)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "pause").write_text("0.5")
     hold = tmp_path / "hold"
     study = stub_study(

@@ -13,8 +13,6 @@ def quiet_ray() -> Iterator[None]:
     """What all Rays here and in subprocesses are told."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_LOGGER_LEVEL", "warning")
-        # on few cores a busy driver would otherwise wait for each worker to spin down
-        patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
 
