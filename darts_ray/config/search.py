@@ -181,6 +181,7 @@ class SearchConfig(Model):
 
     @model_validator(mode="after")
     def _method_fits(self) -> SearchConfig:
+        object.__setattr__(self, "method", self.method.completed(self))
         self.method.check(self)
         if self.drop_path.probability and self.network.kind != "conv":
             raise ValueError("drop_path: is for conv searches; text has its own dropout (network)")

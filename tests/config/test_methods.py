@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from darts_ray.config import SearchConfig, load_config
+from darts_ray.config import SearchConfig, StudyConfig, load_config
 from darts_ray.config.methods import METHOD_CONFIGS, parse_method
+from darts_ray.config.reading.axes import FOLLOWERS, one_by_one
 from darts_ray.config.robustness import DropPathConfig, EarlyStopConfig
 from darts_ray.errors import ConfigError
 
@@ -52,6 +53,77 @@ CONSTANTS: dict[str, dict[str, Any]] = {
 def test_defaults_are_the_papers_constants(name: str) -> None:
     values = parse_method(name).model_dump(exclude={"name", "imports", "base"})
     assert values == pytest.approx(CONSTANTS[name]) if values else not CONSTANTS[name]
+
+
+@pytest.mark.parametrize(
+    ("space", "source", "method", "differs"),
+    [
+        # lambda_t from 0 to .25 in the script for S4 on SVHN
+        ("s4", "svhn", "lambda_darts", {"weight": 0.25}),
+        ("s4", "cifar10", "lambda_darts", {}),
+        ("s3", "svhn", "lambda_darts", {}),
+        # NATS-Bench: the best of 100 cells by one batch
+        (
+            "nasbench201",
+            "svhn",
+            "random_ws",
+            {"samples": 100, "batches": 1, "finalists": 1, "steps_per_round": None},
+        ),
+        ("darts", "svhn", "random_ws", {}),
+        ("nasbench201", "cifar10", "beta_darts", {}),
+    ],
+)
+def test_constants_follow_the_papers_spaces(
+    space: str, source: str, method: str, differs: dict[str, Any]
+) -> None:
+    data = {"source": source, "path": "data"}
+    network = {"layers": 6}
+    search = SearchConfig(space=space, data=data, network=network, method=method)
+    expected = {**CONSTANTS[method], **differs}
+    assert search.method.model_dump(include=set(expected)) == pytest.approx(expected)
+    # a base is completed as well, and what is given stays
+    if method == "lambda_darts":
+        on_top = SearchConfig(space=space, data=data, method={"name": "darts_pt", "base": method})
+        assert on_top.method.model_dump()["base"]["weight"] == expected["weight"]
+    for name, value in CONSTANTS[method].items():
+        given = {"name": method, name: value}
+        kept = SearchConfig(space=space, data=data, network=network, method=given)
+        assert getattr(kept.method, name) == value
+    # and is what a trial gets, and goes on with
+    again = SearchConfig.model_validate(search.model_dump(mode="json"))
+    assert again.method.model_dump() == search.method.model_dump()
+
+
+def test_values_that_follow_the_space_are_listed_as_such() -> None:
+    for name, model in METHOD_CONFIGS.items():
+        for space in ("darts", "s4", "nasbench201"):
+            data = {"source": "svhn", "path": "data"}
+            search = SearchConfig(space=space, data=data, network={"layers": 6})
+            for value in model().constants(search):
+                assert FOLLOWERS[f"method.{value}"] == "space", (name, value)
+
+
+def test_study_yaml_has_the_constants_in_use() -> None:
+    def method(**search: Any) -> Any:
+        values = {"data": {"source": "svhn", "path": "data"}, "name": "t"}
+        study = StudyConfig.model_validate({**values, "search": search}).resolved()
+        assert study.search is not None
+        # what is written describes the same searches
+        again = StudyConfig.model_validate({**values, "search": study.search})
+        for setting in one_by_one(again.search_axes()):
+            found, before = (s.search_config(setting, 0) for s in (again, study))
+            given = StudyConfig.model_validate({**values, "search": search})
+            assert found == before == given.search_config(setting, 0)
+        return study.search["method"]
+
+    assert method(space="s4", method="lambda_darts")["weight"] == 0.25
+    assert method(space="s3", method="lambda_darts")["weight"] == 0.125
+    # of several spaces, each has its own
+    spaces = {"grid": ["s4", "s3"]}
+    assert "weight" not in method(space=spaces, method="lambda_darts")
+    on_top = {"name": "darts_pt", "base": "lambda_darts"}
+    assert "weight" not in method(space=spaces, method=on_top)["base"]
+    assert method(space=spaces, method="lambda_darts")["epsilon"] == 1e-4
 
 
 def test_what_methods_change_is_changed_of_the_papers_search() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -53,6 +54,27 @@ class MethodConfig(Model):
                 f"compile: {self.name!r} chooses the operations that run in each step, and every"
                 " choice would be compiled anew; set compile: false"
             )
+
+    def constants(self, search: SearchConfig) -> Mapping[str, Any]:
+        """Return the paper's values in this search's space, on its data, where they differ.
+
+        They are defaults: `completed` takes those that are not given. Each is listed in
+        `reading.axes.FOLLOWERS`, because another setting of a study may have another space.
+        """
+        return {}
+
+    def completed(self, search: SearchConfig) -> Self:
+        """Return the method with the paper's values in this search where none are given."""
+        values = {
+            name: value
+            for name, value in self.constants(search).items()
+            if name not in self.model_fields_set and getattr(self, name) != value
+        }
+        complete = self.model_copy() if values else self
+        for name, value in values.items():
+            # past the model's own bookkeeping, as nobody has given it
+            object.__setattr__(complete, name, value)
+        return complete
 
     def ineffective(self) -> list[str]:
         """Return one line per value that has no effect beside the others."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -33,9 +34,24 @@ class RandomWSConfig(MethodConfig):
     trains_alphas = False
 
     name: Literal["random_ws"] = "random_ws"
-    samples: PositiveInt = Field(1000, description="Cells drawn after the training, per round.")
-    batches: PositiveInt = Field(10, description="Validation batches that each is scored on.")
-    finalists: PositiveInt = Field(10, description="Cells scored on all validation data.")
-    steps_per_round: PositiveInt = Field(
-        10_000, description="One round of samples per so many steps of training, at least one."
+    samples: PositiveInt = Field(
+        1000,
+        description="Cells drawn after the training, per round; default in nasbench201: 100.",
     )
+    batches: PositiveInt = Field(
+        10, description="Validation batches that each is scored on; default in nasbench201: 1."
+    )
+    finalists: PositiveInt = Field(
+        10, description="Cells scored on all validation data; default in nasbench201: 1."
+    )
+    steps_per_round: PositiveInt | None = Field(
+        10_000,
+        description="One round of samples per so many steps of training, at least one; null: one,"
+        " the default in nasbench201.",
+    )
+
+    def constants(self, search: SearchConfig) -> Mapping[str, Any]:
+        """Return NATS-Bench's values: the best of 100 cells by one batch each."""
+        if search.search_space().skeleton != "nasbench201":
+            return {}
+        return {"samples": 100, "batches": 1, "finalists": 1, "steps_per_round": None}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -70,8 +71,15 @@ class LambdaDartsConfig(MethodConfig):
     draws = True
 
     name: Literal["lambda_darts"] = "lambda_darts"
-    weight: NonNegativeFloat = Field(0.125, description="Where the ramp from 0 leads to.")
+    weight: NonNegativeFloat = Field(
+        0.125, description="Where the ramp from 0 leads to; default in s4 on SVHN: 0.25."
+    )
     epsilon: PositiveFloat = Field(1e-4, description="Size of the finite difference in p.")
+
+    def constants(self, search: SearchConfig) -> Mapping[str, Any]:
+        """Return the weight of the authors' script for S4 on SVHN."""
+        is_s4_on_svhn = search.search_space().name == "s4" and search.data.source == "svhn"
+        return {"weight": 0.25} if is_s4_on_svhn else {}
 
     def check(self, search: SearchConfig) -> None:
         """Check that there are two cells to compare."""

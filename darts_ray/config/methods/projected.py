@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
@@ -38,6 +38,15 @@ class DartsPTConfig(MethodConfig):
         self.base.check(search)
         if search.graphs:
             raise ValueError("graphs: darts_pt decides edge by edge; set graphs: false")
+
+    def completed(self, search: SearchConfig) -> Self:
+        """Complete the method below."""
+        base = self.base.completed(search)
+        if base is self.base:
+            return self
+        complete = self.model_copy()
+        object.__setattr__(complete, "base", base)
+        return complete
 
     def total_epochs(self, search: SearchConfig) -> int:
         """Return the search's epochs and those of the tuning."""

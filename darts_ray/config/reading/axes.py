@@ -9,7 +9,15 @@ from typing import Any
 from darts_ray.errors import ConfigError
 
 AXIS_KINDS = ("grid", "choice", "uniform", "loguniform")
-FOLLOWERS = {"optim.weight_lr_min": "optim.weight_lr"}
+FOLLOWERS = {
+    "optim.weight_lr_min": "optim.weight_lr",
+    "method.weight": "space",
+    "method.base.weight": "space",
+    "method.samples": "space",
+    "method.batches": "space",
+    "method.finalists": "space",
+    "method.steps_per_round": "space",
+}
 """Search values that are derived from another one where they are not given."""
 
 
@@ -86,8 +94,10 @@ def write_out(
         name = f"{prefix}{key}"
         if name in axes:
             written[key] = value
-        elif isinstance(value, Mapping):
-            written[key] = write_out(value, complete[key], axes, f"{name}.")
+        elif isinstance(complete[key], Mapping):
+            # a name, or another short form, gives no value of the section that it stands for
+            inner = value if isinstance(value, Mapping) else {}
+            written[key] = write_out(inner, complete[key], axes, f"{name}.")
         else:
             written[key] = complete[key]
     for key, value in complete.items():

@@ -3,8 +3,9 @@
 Training: each step draws one cell, p one-hot, and updates its weights. Afterwards, in max(1,
 floor(steps / 10,000)) rounds: draw 1,000 cells, score each on 10 validation batches, and the best
 10 on all validation data; the best cell of all rounds is the result. Cells are drawn as by
-`random`. Deviations: the 10 batches are the same for all cells, and as everywhere in this package
-the supernet normalises with the statistics of its batch.
+`random`. In NAS-Bench-201's space the values are those of NATS-Bench: in one round, the best of
+100 cells by one batch. Deviations: the batches are the same for all cells, and as everywhere in
+this package the supernet normalises with the statistics of its batch.
 
 Every space. A fraction of the time and memory of first-order DARTS, then 1,000 times 10 forward
 passes per round.

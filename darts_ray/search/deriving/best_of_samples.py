@@ -40,9 +40,10 @@ class BestOfSamples(ByStrength):
             batches = run.batches.evaluation_batches() if whole else few
             return run.batches.score(run.supernet, batches, one_hot(cell, space))
 
-        steps = run.config.epochs * len(run.batches)
+        steps, per_round = run.config.epochs * len(run.batches), self.config.steps_per_round
+        rounds = 1 if per_round is None else max(1, steps // per_round)
         finalists: dict[Genotype, float] = {}
-        for _ in range(max(1, steps // self.config.steps_per_round)):
+        for _ in range(rounds):
             cells = {sample_cell(space): None for _ in range(self.config.samples)}
             scores = {cell: score(cell, whole=False) for cell in cells}
             for cell in heapq.nlargest(self.config.finalists, scores, key=scores.__getitem__):

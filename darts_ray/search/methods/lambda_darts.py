@@ -5,8 +5,8 @@
     weights' gradient += lambda_t * [grad_w L_T(p - eps D) - grad_w L_T(p + eps D)] / (2 eps)
 
 That is the gradient of minus the mean cosine between the layers' g, by a finite difference;
-lambda_t goes linearly from 0 to 0.125. Cells of other kinds keep the shared p. The term is added
-before the gradient is clipped.
+lambda_t goes linearly from 0 to 0.125, in S4 on SVHN to 0.25. Cells of other kinds keep the
+shared p. The term is added before the gradient is clipped.
 
 Conv spaces whose first kind of cell occurs at least twice; first order and unrolled. Two and a
 half to three times the time of first-order DARTS: one pass for g and two for the difference.
