@@ -13,7 +13,6 @@ from darts_ray.nn.supernet import Batch
 from darts_ray.search.parts import Progress
 from darts_ray.search.spectrum import dominant_eigenvalue, signed_eigenvalue
 from darts_ray.search.step.relaxing import relax
-from darts_ray.space import Genotype
 
 if TYPE_CHECKING:
     from darts_ray.search.run import SearchRun
@@ -78,6 +77,16 @@ def measure_curvature(run: SearchRun, batch: Batch | None, progress: Progress) -
     return {"signed_eigenvalue": value}
 
 
-def count_skips(genotype: Genotype) -> int:
-    """Return the skip connections of the first kind of cell."""
-    return genotype.num_skip
+def describe_cell(run: SearchRun) -> dict[str, Any]:
+    """Return the cell of the epoch that has ended, and of conv cells the skips of the first kind.
+
+    Nothing before the end of a method that trains no alphas: what they give is a random cell,
+    which the method neither derives nor trains more than any other.
+    """
+    if not run.config.method.trains_alphas and not run.finished:
+        return {}
+    genotype = run.genotype()
+    cell: dict[str, Any] = {"genotype": genotype.to_json()}
+    if not run.config.data.is_text:
+        cell["num_skip"] = genotype.num_skip
+    return cell

@@ -20,7 +20,7 @@ from darts_ray.search.batches import open_batches
 from darts_ray.search.build import build_supernet, set_drop_path
 from darts_ray.search.deriving.by_strength import ByStrength
 from darts_ray.search.epoch import Epoch
-from darts_ray.search.evaluating import count_skips, evaluate, measure_curvature
+from darts_ray.search.evaluating import describe_cell, evaluate, measure_curvature
 from darts_ray.search.methods import MethodLike, methods
 from darts_ray.search.recording import Recorder
 from darts_ray.search.schedule import Schedule
@@ -110,8 +110,9 @@ class SearchRun:
             clipping), `seconds`, `samples_per_second` (training images or tokens, evaluation not
             counted), `peak_memory_bytes`, `genotype` (JSON), `alphas` (relaxed as the method
             defines it, by cell; what else a method learns, such as `beta_normal`, by its name);
-            for conv also `num_skip` (skip connections in the first cell); every `hessian_every`
-            epochs `dominant_eigenvalue`; with `early_stop` `signed_eigenvalue`, and `stopped_at`
+            for conv also `num_skip` (skip connections in the first cell); these and `genotype` at
+            the end only where the method trains no alphas; every `hessian_every` epochs
+            `dominant_eigenvalue`; with `early_stop` `signed_eigenvalue`, and `stopped_at`
             or `rolled_back_to` (epochs completed) where the rule acts; what a method measures.
 
         Raises:
@@ -208,11 +209,7 @@ class SearchRun:
         }
         # Derived after every epoch, the last included: a deliberate correction (6).
         metrics |= self._recorder.observe(self, metrics.get("signed_eigenvalue"))
-        genotype = self.genotype()
-        metrics["genotype"] = genotype.to_json()
-        if not self.config.data.is_text:
-            metrics["num_skip"] = count_skips(genotype)
-        return metrics
+        return metrics | describe_cell(self)
 
     def genotype(self) -> Genotype:
         """Return the architecture that the search stands for at present."""

@@ -35,6 +35,18 @@ def without_times(metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metrics.items() if key not in measured}
 
 
+def test_a_method_without_trained_alphas_has_a_cell_at_its_end_only() -> None:
+    method = {"name": "random_ws", "samples": 3, "batches": 1, "finalists": 1}
+    run = make("image", method=method, epochs=3, max_steps=1)
+    rows = [run.run_epoch() for _ in range(3)]
+    for row in rows[:2]:
+        assert not {"genotype", "num_skip"} & set(row)
+    assert Genotype.from_json(rows[2]["genotype"]) == run.genotype()
+    assert rows[2]["num_skip"] == run.genotype().num_skip
+    # random cells are drawn in their only epoch
+    assert "genotype" in make("image", method="random").run_epoch()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_of_an_epoch(kind: str) -> None:
     run = make(kind)

@@ -58,7 +58,8 @@ def search_entries(
     sizes: dict[Genotype, int] = {}
     known = {entry.genotype: entry for entry in before}
     for outcome in outcomes:
-        if outcome.status != "done":
+        # why: a search without trained alphas has no cell when a scheduler stops it early
+        if outcome.status != "done" or "genotype" not in outcome.history[-1]:
             continue
         last = outcome.history[-1]
         genotype = Genotype.from_json(last["genotype"])

@@ -143,6 +143,8 @@ class StageRunner:
                 before=self.record.search,
             )
             self._kept.change(search=searches)
+            if early := sum(item.status == "done" for item in outcomes) - len(searches):
+                self._say(f"search: {early} were stopped before they had a cell; none counts")
 
         settings = tuple(setting.text for setting in settings_of(self.config))
         self._kept.change(settings=settings)

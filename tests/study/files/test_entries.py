@@ -47,6 +47,12 @@ def test_entries_describe_the_last_epoch() -> None:
     assert [entry.num_skip for entry in found] == [2, 3]
 
 
+def test_a_search_that_was_stopped_before_it_had_a_cell_has_no_entry() -> None:
+    early = search("a", "DARTS_V1", 0.5)
+    del early.history[-1]["genotype"]
+    assert [entry.trial for entry in entries(early, search("b", "DARTS_V1", 0.5))] == ["b"]
+
+
 def test_sizes_are_counted_once_per_cell() -> None:
     asked = []
     outcomes = [search(name, "DARTS_V1", 0.5) for name in "abc"]

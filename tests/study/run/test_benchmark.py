@@ -89,6 +89,29 @@ def test_the_stage_is_there_where_the_space_has_a_table(tmp_path: Path) -> None:
             tiny(tmp_path, benchmark=wrong)
 
 
+def test_epochs_without_a_cell_are_not_looked_up(
+    tmp_path: Path, ray: FakeRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of random_ws before its end; and of one that ASHA has stopped."""
+
+    def end(stage: str, spec: Any) -> Any:
+        outcome = search_outcome(spec.name, spec.setting, spec.seed, 3, space="nasbench201")
+        for report in outcome.history if spec.seed == 1 else outcome.history[:-1]:
+            del report["genotype"], report["num_skip"]
+        return type(outcome)(**{**vars(outcome), "config": spec.config})
+
+    monkeypatch.setattr(ray, "end", end)
+    said: list[str] = []
+    folder = run_study(benchmarked(tmp_path), on_message=said.append).folder
+    study = load_study(folder)
+    (entry,) = study.record.search
+    assert set(entry.true_accuracy) == {"cifar10"}
+    rows = study.results()
+    assert rows[rows["stage"] == "benchmark"]["epoch"].tolist() == [3]
+    assert "search: 1 were stopped before they had a cell; none counts" in said
+    assert "True accuracy" in render_report(study)
+
+
 @pytest.fixture
 def own_table(tmp_path: Path) -> Path:
     """A complete table: the shipped one, a point lower on CIFAR-10 and without ImageNet16-120."""
