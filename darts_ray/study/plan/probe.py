@@ -169,7 +169,8 @@ def _time_training(config: RetrainConfig, info: ImageInfo | TextInfo) -> float:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        torch.autograd.backward(_output(network, batch).float().square().mean())
+        losses = [output.float().square().mean() for output in _outputs(network, batch)]
+        torch.autograd.backward(losses)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
@@ -202,12 +203,12 @@ def _random_inputs(
     return torch.randint(info.vocab_size, shape, device=device)
 
 
-def _output(network: torch.nn.Module, batch: Tensor) -> Tensor:
+def _outputs(network: torch.nn.Module, batch: Tensor) -> list[Tensor]:
+    """Return what a training has a loss of: logits, and those of an auxiliary head beside them."""
     if isinstance(network, RecurrentNetwork):
-        output: Tensor = network(batch, network.init_hidden(batch.shape[1]))[0]
-    else:
-        output = network(batch)
-    return output
+        return [network(batch, network.init_hidden(batch.shape[1]))[0]]
+    output: Tensor | tuple[Tensor, Tensor] = network(batch)
+    return [output] if isinstance(output, Tensor) else list(output)
 
 
 def _checkpoint_bytes(weights: int) -> int:

@@ -155,6 +155,17 @@ def test_too_small_images_are_said_at_once(tmp_path: Path) -> None:
         plan_study(StudyConfig.model_validate(values))
 
 
+def test_a_training_with_an_auxiliary_head_is_timed(tmp_path: Path) -> None:
+    values = {
+        **TINY,
+        "output": str(tmp_path),
+        "data": {"source": "digits", "max_train": 200, "image_size": 32},
+        "retrain": {"network": {"channels": 2, "layers": 3, "auxiliary": True}, "batch_size": 4},
+    }
+    planned = plan_study(StudyConfig.model_validate(values))
+    assert [stage.hours is not None for stage in planned.stages] == [True] * 3
+
+
 def test_a_step_on_a_cpu_is_prolonged_along_a_line() -> None:
     config = SearchConfig(batch_size=64, device="cpu")
     timed: list[int] = []
