@@ -15,7 +15,7 @@ def test_the_first_screen_says_what_it_is_and_what_it_takes() -> None:
         "pip install .",
         "darts-ray study",
         "Test accuracy",
-        "6.5 GB",
+        "6.7 GB",
         "On GPUs nothing",
     ):
         assert part in first
