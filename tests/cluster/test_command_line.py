@@ -64,6 +64,7 @@ def test_a_search_runs_whatever_the_variables_say(tmp_path: Path, short_folder: 
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow  # a command of its own, which waits for a cluster
 def test_ctrl_c_before_anything_was_started_advises_no_resume(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

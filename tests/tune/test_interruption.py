@@ -48,9 +48,8 @@ def descendants(driver: subprocess.Popen[bytes]) -> tuple[list[psutil.Process], 
     return processes
 
 
-@pytest.mark.parametrize(
-    "how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT]
-)
+@pytest.mark.slow  # a driver with a Ray of its own; test_trainables.py kills a trial's process
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stage_goes_on_after_its_driver_was_interrupted(
     how: signal.Signals, tmp_path: Path, local_ray: None
 ) -> None:

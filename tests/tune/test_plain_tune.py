@@ -55,6 +55,7 @@ def test_the_example_of_the_docstring(tmp_path: Path, local_ray: None) -> None:
     )
 
 
+@pytest.mark.slow  # two starts of processes
 def test_a_restored_run_repeats_nothing(tmp_path: Path, local_ray: None) -> None:
     (tmp_path / "fail-1").touch()
     tuner = tune.Tuner(

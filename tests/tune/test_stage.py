@@ -148,6 +148,7 @@ def test_asha_stops_trials_and_a_resume_leaves_them_stopped(tmp_path: Path) -> N
     assert run(study, trials, tmp_path / "study", resume=True) == outcomes
 
 
+@pytest.mark.slow  # a population has to run side by side
 def test_pbt_changes_the_learning_rate_in_mid_run(tmp_path: Path) -> None:
     axis = {"weight_lr": {"loguniform": [0.001, 0.5]}}
     study = stub_study(
@@ -174,6 +175,7 @@ def test_pbt_changes_the_learning_rate_in_mid_run(tmp_path: Path) -> None:
     assert worse.config["optim"]["weight_lr_min"] <= final
 
 
+@pytest.mark.slow  # two starts of processes, and one trial at a time
 def test_optuna_chooses_the_axes_for_all_seeds_and_resumes(tmp_path: Path) -> None:
     axes = {"optim": {"weight_lr": {"loguniform": [0.001, 0.5]}, "order": {"grid": ["first"]}}}
     study = stub_study(tmp_path, epochs=1, search=axes, tune={"searcher": "optuna"})

@@ -46,6 +46,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**inherited, "HOME": str(home)}
 
 
+@pytest.mark.slow  # starts two Rays
 def test_an_embedded_ray_asks_for_a_token_and_leaves_none(environment: dict[str, str]) -> None:
     done = run(environment, times=2)
     assert done.returncode == 0, done.stderr

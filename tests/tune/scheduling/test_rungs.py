@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from ray.tune.schedulers import ASHAScheduler
 
 from darts_ray.tune import TrialSpec, run_trials
@@ -37,6 +38,7 @@ def test_rungs_are_those_of_a_run_that_was_not_interrupted() -> None:
     assert resumed.on_trial_result(None, later, worst) == "STOP"  # type: ignore[arg-type]
 
 
+@pytest.mark.slow  # two starts of processes; the test above is the quick one
 def test_a_resumed_stage_judges_by_what_it_saw(tmp_path: Path, local_ray: None) -> None:
     study = stub_study(tmp_path, epochs=4, tune={"scheduler": "asha", "grace_period": 1})
     trials = stub_trials(study, 4)
